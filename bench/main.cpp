@@ -1,0 +1,142 @@
+// heddle_bench: parses, measures, reports. README.md beside this file says what and how.
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "report.hpp"
+#include "suites.hpp"
+
+namespace {
+
+using namespace heddle::bench;
+
+constexpr int failed = 1;
+constexpr int bad_usage = 2;
+
+struct Options {
+  std::vector<std::string> suites;
+  std::string filter;
+  std::string json;
+  Plan plan;
+  double seconds = Plan{}.time.count();
+  bool list = false;
+};
+
+struct Suite {
+  const char* name;
+  std::vector<Entry> (*entries)();
+};
+constexpr Suite all_suites[] = {{"slot", slot_suite},
+                                {"task_queue", task_queue_suite},
+                                {"barrier", barrier_suite},
+                                {"uncontended", uncontended_suite}};
+
+/// Returns an exit code when there is nothing to run.
+std::optional<int> parse(int argc, char** argv, Options& options) {
+  CLI::App app{"Measures Heddle's mechanisms between processes, beside their peers.",
+               "heddle_bench"};
+  std::vector<std::string> names;
+  for (const Suite& suite : all_suites) names.emplace_back(suite.name);
+  app.add_option("--suite", options.suites, "only these suites")
+      ->type_name("NAME")
+      ->check(CLI::IsMember(names));
+  app.add_option("--case", options.filter, "only cases with this in their name")
+      ->type_name("FILTER");
+  app.add_option("--runs", options.plan.runs, "samples of each contender")
+      ->type_name("N")
+      ->check(CLI::Range(1, 100'000))
+      ->capture_default_str();
+  app.add_option("--seconds", options.seconds, "begin no new round after this time")
+      ->type_name("S")
+      ->check(CLI::Range(0.0, 86'400.0))
+      ->capture_default_str();
+  app.add_option("--json", options.json, "write the rows to this file too; - for standard output")
+      ->type_name("FILE");
+  app.add_flag("--list", options.list, "name the cases and their implementations, and end");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    fmt::print("{}", app.help());
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    fmt::print(stderr, "heddle_bench: {}\n", error.what());
+    return bad_usage;
+  }
+  options.plan.time = std::chrono::duration<double>(options.seconds);
+  return std::nullopt;
+}
+
+std::vector<Entry> chosen(const Options& options) {
+  std::vector<Entry> entries;
+  for (const Suite& suite : all_suites) {
+    if (!options.suites.empty() &&
+        std::ranges::find(options.suites, suite.name) == options.suites.end()) {
+      continue;
+    }
+    for (Entry& entry : suite.entries()) {
+      if (entry.label.name.find(options.filter) != std::string::npos) {
+        entries.push_back(std::move(entry));
+      }
+    }
+  }
+  return entries;
+}
+
+using File = std::unique_ptr<std::FILE, int (*)(std::FILE*)>;
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  if (const auto code = parse(argc, argv, options)) return *code;
+
+  const std::vector<Entry> entries = chosen(options);
+  if (entries.empty()) {
+    fmt::print(stderr, "heddle_bench: no case has \"{}\" in its name: --list names them\n",
+               options.filter);
+    return bad_usage;
+  }
+  if (options.list) {
+    for (const Entry& entry : entries) fmt::print("{}  {}\n", entry.label.name, entry.label.impl);
+    return 0;
+  }
+
+  // Opened first: a run of minutes should not end with a result that cannot be written.
+  const bool json_on_stdout = options.json == "-";
+  File json(nullptr, std::fclose);
+  if (!options.json.empty() && !json_on_stdout) {
+    json.reset(std::fopen(options.json.c_str(), "we"));
+    if (!json) {
+      fmt::print(stderr, "heddle_bench: cannot write {}: {}\n", options.json, std::strerror(errno));
+      return bad_usage;
+    }
+  }
+  if (processors().size() < 2) {
+    fmt::print(stderr,
+               "heddle_bench: only one processor: processes take turns on it, and nothing "
+               "here says how fast two cores would be\n");
+  }
+
+  try {
+    const Report result = report(measure(entries, options.plan));
+    fmt::print(json_on_stdout ? stderr : stdout, "{}", table(result));
+    if (json_on_stdout) fmt::print("{}\n", to_json(result.rows).dump(2));
+    if (json) {
+      fmt::print(json.get(), "{}\n", to_json(result.rows).dump(2));
+      if (std::fclose(json.release()) != 0) {
+        throw Failure(fmt::format("cannot write {}: {}", options.json, std::strerror(errno)));
+      }
+    }
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "heddle_bench: {}\n", error.what());
+    return failed;
+  }
+  return 0;
+}

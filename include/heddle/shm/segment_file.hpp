@@ -1,0 +1,69 @@
+#pragma once
+
+// The file behind a segment: made, reserved, named, opened, unlinked. Knows nothing of its content
+// beyond the header.
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "heddle/shm/layout.hpp"
+
+namespace heddle {
+
+/// An owned file descriptor.
+class FileDescriptor {
+ public:
+  FileDescriptor() = default;
+  explicit FileDescriptor(int fd) : fd_(fd) {}
+  FileDescriptor(FileDescriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~FileDescriptor();
+  int get() const noexcept { return fd_; }
+
+ private:
+  int fd_ = -1;
+};
+
+/// Where the segment `name` has its file. Throws Error{invalid_argument} for a bad name.
+std::string segment_path(std::string_view name);
+
+/// The files of all segments whose names begin with `prefix`.
+std::vector<std::string> segment_paths(std::string_view prefix);
+
+/// A new file of `bytes` zeroes without a name, all blocks reserved. In tmpfs' own name space, or
+/// private to the processes that inherit it. Throws Error{no_space} and says how much there is.
+enum class FileFor { naming, inheriting };
+FileDescriptor make_segment_file(FileFor purpose, std::size_t bytes);
+
+/// Gives a nameless file its name; false if the name is taken.
+bool name_segment_file(int fd, const std::string& path);
+
+/// Opens the file at `path`, nothing if there is none. Throws Error{permission} if it is another
+/// user's.
+std::optional<FileDescriptor> open_segment_file(const std::string& path);
+
+/// Whether `path` names the file behind `fd` now.
+bool is_named(int fd, const std::string& path);
+
+/// The header, checked. Throws Error{corrupt, layout_mismatch} that calls the file `what`. The
+/// atomic members are not read.
+struct CheckedHeader {
+  std::size_t total_bytes;
+  std::size_t heap_offset;
+  std::uint32_t participants;
+  std::uint32_t objects;
+};
+CheckedHeader read_header(int fd, const std::string& what);
+
+enum class Unlinked { removed, in_use, not_ours_anymore };
+/// Unlinks `path` if it still names the file behind `fd` and nobody alive is in it.
+Unlinked unlink_if_abandoned(int fd, const std::string& path);
+
+}  // namespace heddle

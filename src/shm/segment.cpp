@@ -1,0 +1,354 @@
+#include "heddle/shm/segment.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <array>
+#include <boost/interprocess/file_mapping.hpp>
+#include <boost/interprocess/mapped_region.hpp>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+
+#include "heddle/base/error.hpp"
+#include "heddle/shm/liveness.hpp"
+#include "heddle/shm/recovery.hpp"
+#include "heddle/shm/segment_file.hpp"
+
+namespace heddle {
+namespace {
+
+using boost::interprocess::mapped_region;
+
+constexpr std::size_t round_up(std::size_t bytes) {
+  return (bytes + page_bytes - 1) / page_bytes * page_bytes;
+}
+
+std::string program_name() {
+  std::string name;
+  std::getline(std::ifstream("/proc/self/comm"), name);
+  return name;
+}
+
+// The word that Peers::present() reads: the kernel zeroes its page in every forked child.
+std::uint32_t* make_presence() {
+  void* page = mmap(nullptr, page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (page == MAP_FAILED) throw_system_error("cannot map a page", errno);
+  madvise(page, page_bytes, MADV_WIPEONFORK);
+  auto* presence = static_cast<std::uint32_t*>(page);
+  *presence = 1;
+  return presence;
+}
+
+void fill_header(SegmentHeader& header, const Segment::Options& options, std::size_t heap_offset,
+                 std::size_t total) {
+  header.magic = segment_magic;
+  header.version = layout_version;
+  header.participants = options.participants;
+  header.objects = options.objects;
+  header.creator_pid = static_cast<std::uint32_t>(getpid());
+  header.total_bytes = total;
+  header.heap_offset = heap_offset;
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  header.created_at = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
+                      static_cast<std::uint64_t>(now.tv_nsec);
+  struct stat space {};
+  if (stat("/proc/self/ns/pid", &space) == 0) header.pid_namespace = space.st_ino;
+  std::string boot;
+  std::getline(std::ifstream("/proc/sys/kernel/random/boot_id"), boot);
+  std::erase(boot, '-');
+  for (std::size_t i = 0; i < 16 && 2 * i + 1 < boot.size(); ++i) {
+    header.boot_id[i] = static_cast<std::uint8_t>(std::stoul(boot.substr(2 * i, 2), nullptr, 16));
+  }
+  if (getrandom(header.uuid, sizeof header.uuid, 0) < 0) {
+    throw_system_error("cannot draw a uuid", errno);
+  }
+  header.heap_used.store(heap_offset, relaxed);
+}
+
+std::vector<Segment::ParticipantInfo> living(const ParticipantTable& table, int fd) {
+  std::vector<Segment::ParticipantInfo> result;
+  for (std::uint32_t i = 0; i < table.size(); ++i) {
+    const std::uint64_t word = table.look(i);
+    if (ParticipantWord::state(word) != ParticipantState::alive) continue;
+    if (!token_held(fd, ParticipantWord::incarnation(word))) continue;
+    const ParticipantEntry& entry = table.entry(i);
+    std::array<char, 33> program{};
+    for (std::size_t k = 0; k < 4; ++k) {
+      const std::uint64_t part = entry.program[k].load(relaxed);
+      std::memcpy(program.data() + k * 8, &part, 8);
+    }
+    result.push_back(
+        {i, ParticipantWord::incarnation(word), entry.pid.load(relaxed), program.data()});
+  }
+  return result;
+}
+
+}  // namespace
+
+// One joined mapping: the membership of this process, at a fixed address for handles to refer to.
+class Segment::Mapping final : public Peers {
+ public:
+  /// Maps a file that has a good header. Does not join.
+  Mapping(FileDescriptor file, const CheckedHeader& header, std::string name)
+      : Peers(nobody, make_presence()),
+        file_(std::move(file)),
+        name_(std::move(name)) {
+    try {
+      using namespace boost::interprocess;
+      const std::string path = "/proc/self/fd/" + std::to_string(file_.get());
+      region_ = mapped_region(file_mapping(path.c_str(), read_write), read_write, 0,
+                              header.total_bytes);
+    } catch (const boost::interprocess::interprocess_exception& failure) {
+      unmap_presence();
+      throw Error(Errc::system, std::string("cannot map the segment: ") + failure.what());
+    }
+    // A core dump that writes a large segment holds a dead process's locks for seconds.
+    madvise(region_.get_address(), region_.get_size(), MADV_DONTDUMP);
+    auto* entries = reinterpret_cast<ParticipantEntry*>(base() + page_bytes);
+    table_ = ParticipantTable({entries, header.participants});
+    directory_.emplace(std::span(base(), header.total_bytes), header.heap_offset, this->header(),
+                       std::span(reinterpret_cast<DirectoryEntry*>(entries + header.participants),
+                                 header.objects));
+  }
+
+  ~Mapping() override {
+    if (present()) {
+      leave();
+    } else {
+      token_.forget();
+    }
+    unmap_presence();
+  }
+
+  void join() {
+    // Relaxed: only that no number is drawn twice matters.
+    const std::uint64_t incarnation = header().incarnations.fetch_add(1, relaxed) + 1;
+    token_ = LivenessToken::take(file_.get(), incarnation);
+    self_ = table_.join(incarnation);
+    if (!self_ && recover_dead() > 0) self_ = table_.join(incarnation);
+    if (!self_) {
+      throw Error(Errc::too_many, "all " + std::to_string(table_.size()) + " places of segment \"" +
+                                      name_ + "\" are taken by living processes; make it with more");
+    }
+    ParticipantEntry& mine = table_.entry(self_.index());
+    mine.pid.store(static_cast<std::uint64_t>(getpid()), relaxed);
+    const std::string program = program_name().substr(0, 31);
+    for (std::size_t k = 0; k < 4; ++k) {
+      std::uint64_t part = 0;
+      if (k * 8 < program.size()) {
+        std::memcpy(&part, program.data() + k * 8, std::min<std::size_t>(8, program.size() - k * 8));
+      }
+      mine.program[k].store(part, relaxed);
+    }
+  }
+
+  bool recover_if_dead(Owner other) noexcept override {
+    if (!other || other == self_ || other.index() >= table_.size()) return false;
+    std::uint64_t word = table_.look(other.index());
+    switch (ParticipantWord::state(word)) {
+      case ParticipantState::free: return true;  // dead, and repaired since the caller looked
+      case ParticipantState::alive:
+        if (token_held(file_.get(), ParticipantWord::incarnation(word))) return false;
+        break;
+      case ParticipantState::dead: break;
+    }
+    recover(other.index(), word);
+    return true;
+  }
+
+  std::size_t recover_dead() noexcept {
+    std::size_t found = 0;
+    for (std::uint32_t i = 0; i < table_.size(); ++i) {
+      if (ParticipantWord::state(table_.look(i)) == ParticipantState::free) continue;
+      if (recover_if_dead(Owner::at(i))) ++found;
+    }
+    return found;
+  }
+
+  std::byte* base() const noexcept { return static_cast<std::byte*>(region_.get_address()); }
+  SegmentHeader& header() const noexcept { return *reinterpret_cast<SegmentHeader*>(base()); }
+  const ParticipantTable& table() const noexcept { return table_; }
+  Directory& directory() noexcept { return *directory_; }
+  const std::string& name() const noexcept { return name_; }
+  void set_name(std::string_view name) { name_ = name; }
+  int fd() const noexcept { return file_.get(); }
+  std::size_t bytes() const noexcept { return region_.get_size(); }
+
+ private:
+  // Several may do this at once, and any may die in the middle: DEAD stays until one has finished.
+  void recover(std::uint32_t index, std::uint64_t word) noexcept {
+    if (!table_.mark_dead(index, word)) return;  // another has finished already
+    const std::uint64_t dead = ParticipantWord::make(ParticipantWord::incarnation(word),
+                                                     ParticipantState::dead);
+    directory_->repair(table_.dead(index, dead));
+    table_.set_free(index, dead);
+  }
+
+  // As a death, but by one's own hand.
+  void leave() noexcept {
+    if (self_) recover(self_.index(), table_.look(self_.index()));
+    token_.drop();
+    if (name_.empty()) return;
+    try {
+      unlink_if_abandoned(file_.get(), segment_path(name_));
+    } catch (const Error&) {
+      // A stopped joiner or a sticky directory: the next create() or clear_abandoned() removes it.
+    }
+  }
+
+  void unmap_presence() noexcept { munmap(const_cast<std::uint32_t*>(present_), page_bytes); }
+
+  FileDescriptor file_;
+  std::string name_;
+  mapped_region region_;
+  ParticipantTable table_;
+  std::optional<Directory> directory_;
+  LivenessToken token_;
+};
+
+namespace {
+
+CheckedHeader plan(const Segment::Options& options) {
+  if (options.participants == 0 || options.participants > max_participants) {
+    throw Error(Errc::invalid_argument, "a segment has 1 to " + std::to_string(max_participants) +
+                                            " participants, not " +
+                                            std::to_string(options.participants));
+  }
+  constexpr std::uint32_t most_objects = 1 << 20;
+  if (options.objects == 0 || options.objects > most_objects) {
+    throw Error(Errc::invalid_argument, "a segment has 1 to " + std::to_string(most_objects) +
+                                            " objects, not " + std::to_string(options.objects));
+  }
+  constexpr std::size_t most_bytes = std::size_t{1} << 46;
+  if (options.bytes > most_bytes) {
+    throw Error(Errc::invalid_argument,
+                "a segment has at most " + std::to_string(most_bytes) + " bytes");
+  }
+  const std::size_t heap = round_up(page_bytes + options.participants * sizeof(ParticipantEntry) +
+                                    options.objects * sizeof(DirectoryEntry));
+  return {heap + round_up(options.bytes), heap, options.participants, options.objects};
+}
+
+std::string describe(std::string_view name) { return "segment \"" + std::string(name) + "\""; }
+
+FileDescriptor duplicate(int fd) {
+  FileDescriptor file(fcntl(fd, F_DUPFD_CLOEXEC, 3));
+  if (file.get() < 0) {
+    throw_system_error("cannot duplicate file descriptor " + std::to_string(fd), errno);
+  }
+  return file;
+}
+
+// Somebody is in the segment behind `fd`: says who.
+[[noreturn]] void throw_in_use(int fd, std::string_view name) {
+  std::string who = "a living process";
+  const CheckedHeader header = read_header(fd, segment_path(name));
+  const std::string path = "/proc/self/fd/" + std::to_string(fd);
+  using namespace boost::interprocess;
+  const mapped_region region(file_mapping(path.c_str(), read_only), read_only, 0,
+                             header.heap_offset);
+  auto* base = static_cast<std::byte*>(region.get_address());
+  const ParticipantTable table(
+      {reinterpret_cast<ParticipantEntry*>(base + page_bytes), header.participants});
+  const auto in = living(table, fd);
+  if (!in.empty()) {
+    who = "process " + std::to_string(in.front().pid) + " (" + in.front().program + ")";
+    if (in.size() > 1) who += " and " + std::to_string(in.size() - 1) + " more";
+  }
+  throw Error(Errc::name_in_use, describe(name) + " is in use by " + who +
+                                     ": choose another name, or end that process first");
+}
+
+}  // namespace
+
+Segment::Segment(std::unique_ptr<Mapping> mapping) : mapping_(std::move(mapping)) {}
+Segment::Segment(Segment&&) noexcept = default;
+Segment& Segment::operator=(Segment&&) noexcept = default;
+Segment::~Segment() = default;
+
+Segment Segment::create(std::string_view name, const Options& options) {
+  const std::string path = segment_path(name);
+  const CheckedHeader header = plan(options);
+  // Refused before any memory is taken; the naming below decides.
+  const auto clear_name = [&] {
+    const auto existing = open_segment_file(path);
+    if (!existing) return;
+    read_header(existing->get(), path);  // nothing but a segment is ever removed
+    if (unlink_if_abandoned(existing->get(), path) == Unlinked::in_use) {
+      throw_in_use(existing->get(), name);
+    }
+  };
+  clear_name();
+  auto mapping =
+      std::make_unique<Mapping>(make_segment_file(FileFor::naming, header.total_bytes), header, "");
+  fill_header(mapping->header(), options, header.heap_offset, header.total_bytes);
+  mapping->join();
+  while (!name_segment_file(mapping->fd(), path)) clear_name();
+  mapping->set_name(name);
+  return Segment(std::move(mapping));
+}
+
+Segment Segment::anonymous(const Options& options) {
+  const CheckedHeader header = plan(options);
+  auto mapping = std::make_unique<Mapping>(
+      make_segment_file(FileFor::inheriting, header.total_bytes), header, "");
+  fill_header(mapping->header(), options, header.heap_offset, header.total_bytes);
+  mapping->join();
+  return Segment(std::move(mapping));
+}
+
+Segment Segment::open(std::string_view name) {
+  const std::string path = segment_path(name);
+  for (;;) {
+    const auto file = open_segment_file(path);
+    if (!file) throw Error(Errc::not_found, "no " + describe(name) + "; start its maker first");
+    const int fd = file->get();
+    const NameLock joining(fd, NameLock::For::joining);
+    if (!is_named(fd, path)) continue;  // removed, and perhaps made anew, since it was opened
+    const CheckedHeader header = read_header(fd, path);
+    auto mapping = std::make_unique<Mapping>(duplicate(fd), header, std::string(name));
+    mapping->join();
+    return Segment(std::move(mapping));
+  }
+}
+
+Segment Segment::adopt(int fd) {
+  const CheckedHeader header = read_header(fd, "file descriptor " + std::to_string(fd));
+  auto mapping = std::make_unique<Mapping>(duplicate(fd), header, "");
+  mapping->join();
+  return Segment(std::move(mapping));
+}
+
+std::size_t Segment::clear_abandoned(std::string_view prefix) {
+  std::size_t removed = 0;
+  for (const std::string& path : segment_paths(prefix)) {
+    try {
+      const auto file = open_segment_file(path);
+      if (!file) continue;
+      read_header(file->get(), path);
+      if (unlink_if_abandoned(file->get(), path) == Unlinked::removed) ++removed;
+    } catch (const Error&) {
+      continue;  // another's, of another layout, or no segment: not ours to remove
+    }
+  }
+  return removed;
+}
+
+std::size_t Segment::recover_dead() noexcept { return mapping_->recover_dead(); }
+std::vector<Segment::ParticipantInfo> Segment::participants() const {
+  return living(mapping_->table(), mapping_->fd());
+}
+const std::string& Segment::name() const noexcept { return mapping_->name(); }
+int Segment::fd() const noexcept { return mapping_->fd(); }
+std::size_t Segment::bytes() const noexcept { return mapping_->bytes(); }
+Directory& Segment::directory() noexcept { return mapping_->directory(); }
+Peers& Segment::peers() noexcept { return *mapping_; }
+
+}  // namespace heddle

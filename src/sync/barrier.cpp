@@ -1,0 +1,182 @@
+#include "heddle/sync/barrier.hpp"
+
+#include <string>
+
+namespace heddle {
+
+std::size_t Barrier::bytes(const Options& options) {
+  const std::uint32_t places = places_for(options);
+  if (options.parties == 0 || options.parties > places || places > max_participants) {
+    throw Error(Errc::invalid_argument,
+                "a barrier cannot have " + std::to_string(options.parties) +
+                    " parties and room for " + std::to_string(places) +
+                    ": choose 1 <= parties <= max_parties <= " + std::to_string(max_participants));
+  }
+  return bytes_for(places);
+}
+
+void Barrier::format(std::span<std::byte> memory, const Options& options) {
+  auto* shared = reinterpret_cast<Shared*>(memory.data());
+  shared->max_parties = places_for(options);
+  shared->parties = options.parties;
+  shared->on_death = options.on_death;
+  shared->outcome.store(outcome_word(gathering - 1, nobody), relaxed);
+}
+
+Barrier::Barrier(std::span<std::byte> memory, Peers& peers) : peers_(&peers) {
+  if (!attach(memory)) throw Error(Errc::corrupt, "a barrier's header is damaged; make it anew");
+}
+
+// False when the header is damaged.
+bool Barrier::attach(std::span<std::byte> memory) noexcept {
+  if (memory.size() < sizeof(Shared)) return false;
+  shared_ = reinterpret_cast<Shared*>(memory.data());
+  max_parties_ = shared_->max_parties;
+  parties_ = shared_->parties;
+  on_death_ = shared_->on_death;
+  if (max_parties_ <= few) {
+    places_ = shared_->near_places;
+    stride_ = 1;
+  } else {
+    places_ = reinterpret_cast<Word*>(memory.data() + sizeof(Shared));
+    stride_ = far_stride;
+  }
+  return parties_ >= 1 && parties_ <= max_parties_ && max_parties_ <= max_participants &&
+         memory.size() >= bytes_for(max_parties_) &&
+         (on_death_ == OnDeath::report || on_death_ == OnDeath::shrink) &&
+         epoch_of(look()) >= gathering - 1;
+}
+
+Barrier::Party Barrier::join(Deadline deadline) {
+  if (!peers_->present()) {
+    throw Error(Errc::closed,
+                "this barrier handle belongs to the parent process; open the segment in this one");
+  }
+  for (std::uint32_t i = 0; i < max_parties_; ++i) {
+    const std::uint64_t word = place(i).load(relaxed);
+    if (!is_gone(word)) peers_->recover_if_dead(owner_of(word));
+  }
+
+  Party party;
+  party.barrier_ = *this;
+  std::uint64_t open = 0;
+  const auto claimed = [&] {
+    open = epoch_of(look()) + 1;
+    party.place_ = claim(open);
+    return party.place_ != nullptr;
+  };
+  const auto hopeless = [&] {
+    probe();
+    for (std::uint32_t i = 0; i < max_parties_; ++i) {
+      if (is_gone(place(i).load(relaxed))) return Status::ready;
+    }
+    return Status::full;
+  };
+  const Status status =
+      wait_for(shared_->changed, deadline, WaitStrategy::adaptive, claimed, hopeless);
+  if (status == Status::full) {
+    throw Error(Errc::too_many, "all " + std::to_string(max_parties_) +
+                                    " places of the barrier have living owners; make it with a "
+                                    "larger max_parties");
+  }
+  if (status != Status::ready) {
+    throw Error(Errc::timeout,
+                "no place of the barrier came free in time: a dead member's does when the open "
+                "epoch ends, for which a living one is missing");
+  }
+
+  // The epoch may have ended before the claim was seen: then some take the newcomer for a member
+  // of the next one, and others do not. So it arrives there as well, until none has overlooked it.
+  party.arrived_ = std::max(open, gathering);
+  for (;;) {
+    fence(seq_cst("BARRIER.after_claim"));  // the claim, then the outcome
+    party.outcome_ = look();
+    open = epoch_of(party.outcome_) + 1;
+    if (open <= party.arrived_) break;
+    party.arrived_ = open;
+    party.place_->store(place_word(open, peers_->self()), release("BARRIER.arrive"));
+  }
+  party.target_ = party.arrived_;
+  party.outcome_ = advance(party.outcome_);  // it may be the last one that had to join
+  return party;
+}
+
+// Claims a place for a newcomer that has seen `open` as the open epoch.
+Barrier::Word* Barrier::claim(std::uint64_t open) noexcept {
+  const bool gathers = open == gathering;
+  for (std::uint32_t i = 0; i < max_parties_; ++i) {
+    std::uint64_t word = place(i).load(relaxed);
+    if (owner_of(word)) {
+      const bool is_reported = arrived_of(word) + 1 < open;
+      if (!is_gone(word) || !(gathers || is_reported)) continue;
+    }
+    // BARRIER-4: the word may be newer than `open`.
+    const std::uint64_t stamp = gathers ? stamp_of(word) + 1 : std::max(stamp_of(word), open);
+    if (gathers && stamp > gathering) continue;
+
+    std::uint32_t used = shared_->used.load(relaxed);
+    while (used <= i && !shared_->used.compare_exchange(used, i + 1, relaxed)) {
+    }
+    // Acquires what the last owner had done, for those who will read this claim in its stead.
+    if (place(i).compare_exchange(word, place_word(stamp, peers_->self()),
+                                  acq_rel("BARRIER.claim"))) {
+      return &place(i);
+    }
+  }
+  return nullptr;
+}
+
+// Recovers those in the way that are dead, and does what a dead one may have left undone.
+void Barrier::probe() noexcept {
+  const std::uint64_t open = epoch_of(look()) + 1;
+  for (std::uint32_t i = 0; i < max_parties_; ++i) {
+    const std::uint64_t word = place(i).load(relaxed);
+    if (in_the_way(word, open)) peers_->recover_if_dead(owner_of(word));
+  }
+  advance(look());
+}
+
+void Barrier::repair(std::span<std::byte> memory, const Dead& dead) noexcept {
+  Barrier barrier;
+  if (!barrier.attach(memory)) return;
+  for (std::uint32_t i = 0; i < barrier.max_parties_; ++i) {
+    Word& place = barrier.place(i);
+    for (;;) {
+      std::uint64_t word = place.load(acquire("BARRIER.repair"));  // <- BARRIER.claim, .arrive
+      if (!dead.owns(owner_of(word).bits()) || is_gone(word)) break;
+      if (!dead.still()) return;
+      // Passes on what the dead had done, to those who will pass. -> BARRIER.scan
+      if (place.compare_exchange(word, word | gone_bit, release("BARRIER.gone"))) break;
+    }
+  }
+  barrier.advance(barrier.look());
+  barrier.shared_->changed.wake_regardless();
+}
+
+std::uint32_t Barrier::members() const noexcept {
+  std::uint32_t count = 0;
+  for (std::uint32_t i = 0; i < max_parties_; ++i) {
+    const std::uint64_t word = place(i).load(relaxed);
+    if (owner_of(word) && !is_gone(word)) ++count;
+  }
+  return count;
+}
+
+std::size_t Barrier::missing(std::span<Owner> owners) const noexcept {
+  std::size_t count = 0;
+  const auto add = [&](Owner owner) {
+    if (count < owners.size()) owners[count] = owner;
+    ++count;
+  };
+  const std::uint64_t open = epoch_of(look()) + 1;
+  std::uint32_t taken = 0;
+  for (std::uint32_t i = 0; i < max_parties_; ++i) {
+    const std::uint64_t word = place(i).load(relaxed);
+    if (in_the_way(word, open)) add(owner_of(word));
+    if (owner_of(word)) ++taken;
+  }
+  for (; open == gathering && taken < parties_; ++taken) add(nobody);
+  return count;
+}
+
+}  // namespace heddle

@@ -1,0 +1,53 @@
+#pragma once
+
+// Processes without processes: a table of participants in private memory, in which a test says who
+// is dead. Recovery is the real repair function of the mechanism under test.
+
+#include <array>
+#include <functional>
+
+#include "heddle/shm/peers.hpp"
+
+namespace heddle::test {
+
+class FakeTable {
+ public:
+  using Repair = std::function<void(const Dead&)>;
+  explicit FakeTable(Repair repair) : repair_(std::move(repair)) {
+    for (auto& entry : entries_) entry.store(alive, relaxed);
+  }
+
+  /// `owner` stops for ever; nothing is repaired until somebody looks.
+  void kill(Owner owner) { entries_[owner.index()].store(dead, relaxed); }
+  /// Somebody else joins at the place of a dead and repaired participant.
+  void rejoin(Owner owner) { entries_[owner.index()].store(alive, relaxed); }
+
+  Dead dead_of(Owner owner) const { return Dead(owner, entries_[owner.index()], dead); }
+
+  bool recover_if_dead(Owner owner) {
+    if (!owner || entries_[owner.index()].load(relaxed) != dead) return false;
+    repair_(dead_of(owner));
+    return true;
+  }
+
+ private:
+  static constexpr std::uint64_t alive = 1, dead = 2;
+  std::array<Atomic<std::uint64_t>, 64> entries_;
+  Repair repair_;
+};
+
+/// One process of a FakeTable.
+class FakePeers final : public Peers {
+ public:
+  FakePeers(FakeTable& table, std::uint32_t index)
+      : Peers(Owner::at(index), &here_), table_(table) {}
+  bool recover_if_dead(Owner other) noexcept override { return table_.recover_if_dead(other); }
+  /// What a forked child sees.
+  void forked() { here_ = 0; }
+
+ private:
+  std::uint32_t here_ = 1;
+  FakeTable& table_;
+};
+
+}  // namespace heddle::test
