@@ -1,7 +1,7 @@
-// One epoch of a barrier, for all its parties. Rounds come in cycles: a block timed as a whole,
-// whose mean makes the median (a reading of the clock costs half of what is measured); a block
-// whose rounds are timed one by one, for the tail; and one that is not timed, in which every party
-// looks whether the others are where it is.
+// One epoch of a barrier, for all its parties. Epochs come in cycles: a block timed as a whole, for
+// the median (a reading of the clock costs half of what is measured); a block timed one by one, for
+// the tail; and one epoch that is not timed, after which every party looks whether the others are
+// where it is.
 
 #include "heddle/sync/barrier.hpp"
 
@@ -39,9 +39,10 @@ class BarrierContender final : public Contender {
     std::uint64_t epoch = 0;
     const auto pass = [&] {
       const Barrier::Outcome outcome = party.arrive_and_wait(deadline);
-      if (outcome.status != Status::ready || outcome.epoch != ++epoch) {
-        member.fail(fmt::format("epoch {} ended as {} with {}", epoch, outcome.epoch,
-                                to_string(outcome.status)));
+      ++epoch;
+      if (outcome.status != Status::ready || outcome.epoch != epoch) {
+        member.fail(fmt::format("process {} got {} with number {} in epoch {}", member.rank(),
+                                to_string(outcome.status), outcome.epoch, epoch));
       }
     };
 
@@ -52,7 +53,7 @@ class BarrierContender final : public Contender {
     for (std::uint64_t cycle = 1; state_->over.load(relaxed) == 0; ++cycle) {
       const std::uint64_t begin = ticks_before();
       for (int i = 0; i < block; ++i) pass();
-      if (timer) state_->ticks += ticks_after() - begin, state_->epochs += block;
+      if (timer) state_->blocks.add(begin, ticks_after());
 
       for (int i = 0; i < block; ++i) {
         const std::uint64_t before = timer ? ticks_before() : 0;
@@ -72,8 +73,7 @@ class BarrierContender final : public Contender {
   }
 
   Sample result() override {
-    const double mean = static_cast<double>(state_->ticks) / static_cast<double>(state_->epochs);
-    return {nanoseconds(mean), state_->durations};
+    return {nanoseconds(state_->blocks.quantile(0.5) / block), state_->durations};
   }
 
  private:
@@ -83,8 +83,7 @@ class BarrierContender final : public Contender {
   struct State {
     std::array<Progress, parties> progress;
     alignas(64) Atomic<std::uint32_t> over;
-    alignas(64) std::uint64_t ticks;  // from here on: the first party's alone
-    std::uint64_t epochs;
+    alignas(64) Histogram blocks;  // the first party's alone, as the next
     Histogram durations;
   };
 

@@ -152,7 +152,7 @@ class QueueContender final : public Contender {
           member.stop();
           return;
         }
-        wait_a_little(member, tries++, "a task: some that were pushed never came out");
+        wait_a_little(member, tries++, "a task: none comes out");
       }
       ++taken;
     }

@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "heddle_slot.hpp"
 #include "one_way.hpp"
 #include "suites.hpp"
 
@@ -66,6 +67,21 @@ std::vector<Entry> slot_suite() {
   std::vector<Entry> entries;
   entries.push_back(one_way<CoreToCore>(
       {"slot", "slot/core_to_core/64B", "hardware", "latency", "ns"}, CoreToCore::values * 8));
+
+  struct Size {
+    const char* name;
+    std::size_t bytes;
+  };
+  for (const auto& [name, bytes] : {Size{"64B", 64}, Size{"4KiB", 4096}, Size{"1MiB", 1U << 20U}}) {
+    Label label{"slot", fmt::format("slot/one_way/{}", name), "heddle", "latency", "ns"};
+    if (bytes == 64) {
+      label.against_case = "slot/core_to_core/64B";
+      label.against_impl = "hardware";
+    }
+    entries.push_back(one_way<HeddleSlot>(label, bytes));
+    label.impl = "heddle_view";
+    entries.push_back(one_way<HeddleSlotByView>(label, bytes));
+  }
   return entries;
 }
 

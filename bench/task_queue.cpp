@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "heddle_queue.hpp"
 #include "peers/boost_lockfree.hpp"
 #include "queue_contender.hpp"
 #include "suites.hpp"
@@ -7,12 +8,21 @@
 namespace heddle::bench {
 namespace {
 
+template <class Queue, std::size_t pairs>
+std::unique_ptr<Contender> contender() {
+  return std::make_unique<QueueContender<Queue, pairs>>();
+}
+
 template <std::size_t pairs>
 void add_push_pop(std::vector<Entry>& entries) {
-  Label label{"task_queue", fmt::format("task_queue/push_pop/{0}p{0}c/64B", pairs), "",
+  Label label{"task_queue", fmt::format("task_queue/push_pop/{0}p{0}c/64B", pairs), "heddle",
               "throughput", "tasks/s"};
+  label.against_case = label.name;
+  label.against_impl = "boost_lockfree";
+  entries.push_back({label, contender<HeddleQueue, pairs>});
   label.impl = "boost_lockfree";
-  entries.push_back({label, [] { return std::make_unique<QueueContender<BoostQueue, pairs>>(); }});
+  label.against_impl = "";
+  entries.push_back({label, contender<BoostQueue, pairs>});
 }
 
 }  // namespace

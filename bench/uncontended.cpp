@@ -4,9 +4,15 @@
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+#include <array>
 #include <functional>
+#include <memory>
 #include <string>
 
+#include "heddle/sync/barrier.hpp"
+#include "heddle_queue.hpp"
+#include "heddle_slot.hpp"
 #include "peers/boost_lockfree.hpp"
 #include "queue_contender.hpp"
 #include "suites.hpp"
@@ -68,21 +74,59 @@ void push_pop(benchmark::State& state, Queue& shared) {
   }
 }
 
-template <class Queue>
-Entry queue_entry(const char* impl) {
-  Label label{"uncontended", "uncontended/push_pop/64B", impl, "time", "ns"};
-  return {label, [] {
-            auto queue = std::make_shared<Queue>();
+void publish_pull(benchmark::State& state, HeddleSlot& shared) {
+  HeddleSlot::Writer writer(shared);
+  HeddleSlot::Reader reader(shared);
+  std::array<std::uint64_t, 8> value{};
+  for (auto _ : state) {
+    for (std::uint64_t& word : value) ++word;
+    writer.publish(value);
+    if (!reader.poll() || !std::ranges::equal(reader.value(), value)) {
+      state.SkipWithError("another value came out than was published");
+      break;
+    }
+  }
+}
+
+struct OneParty {
+  Segment segment = Segment::anonymous({.bytes = std::size_t{1} << 16U});
+};
+
+void arrive(benchmark::State& state, OneParty& shared) {
+  Segment segment = Segment::adopt(shared.segment.fd());
+  auto barrier = segment.open<Barrier>("barrier", {.parties = 1});
+  Barrier::Party party = barrier.join();
+  for (auto _ : state) {
+    if (party.arrive_and_wait().status != Status::ready) {
+      state.SkipWithError("the barrier did not open");
+      break;
+    }
+  }
+}
+
+/// `loop` measures one operation on the Shared that every sample of this contender gets.
+template <class Shared, class... Arguments>
+Entry entry(const char* operation, const char* impl, void (*loop)(benchmark::State&, Shared&),
+            Arguments... arguments) {
+  Label label{"uncontended", std::string("uncontended/") + operation, impl, "time", "ns"};
+  return {label, [=] {
+            auto shared = std::make_shared<Shared>(arguments...);
             return std::make_unique<Uncontended>(
-                [queue](benchmark::State& state) { push_pop(state, *queue); });
+                [=](benchmark::State& state) { loop(state, *shared); });
           }};
 }
 
 }  // namespace
 
 std::vector<Entry> uncontended_suite() {
-  std::vector<Entry> entries;
-  entries.push_back(queue_entry<BoostQueue>("boost_lockfree"));
+  std::vector<Entry> entries{
+      entry<HeddleQueue>("push_pop/64B", "heddle", push_pop),
+      entry<BoostQueue>("push_pop/64B", "boost_lockfree", push_pop),
+      entry<HeddleSlot>("publish_pull/64B", "heddle", publish_pull, std::size_t{64}),
+      entry<OneParty>("barrier/1", "heddle", arrive),
+  };
+  entries[0].label.against_case = entries[1].label.name;
+  entries[0].label.against_impl = entries[1].label.impl;
   return entries;
 }
 

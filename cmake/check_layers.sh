@@ -5,37 +5,36 @@ set -euo pipefail
 cd "${1:-$(dirname "${BASH_SOURCE[0]}")/..}"
 
 declare -A height=([base]=0 [shm]=1 [sync]=2 [run]=3 [train]=4 [procs]=5)
-mechanisms='slot|task_queue|barrier|collective'
+layer='^(include/heddle/|heddle/|src/)?([a-z]+)/'
+mechanism='/sync/(slot|task_queue|barrier|collective)[_./]'
 
-# What a path such as include/heddle/sync/slot.hpp belongs to; nothing when it belongs to none.
-layer_of() { sed -nE 's,^(include/heddle/|heddle/|src/)?([a-z]+)/.*,\2,p' <<<"$1"; }
-mechanism_of() { sed -nE "s,^.*/sync/($mechanisms)(_[a-z_]+)?[./].*,\1,p" <<<"$1"; }
+check() {  # file, header: sets problem
+  local from='' to='' mine='' theirs=''
+  [[ $1 =~ $layer ]] && from=${BASH_REMATCH[2]}
+  [[ $2 =~ $layer ]] && to=${BASH_REMATCH[2]}
+  [[ $1 =~ $mechanism ]] && mine=${BASH_REMATCH[1]}
+  [[ $2 =~ $mechanism ]] && theirs=${BASH_REMATCH[1]}
 
-problem_of() {  # file, header
-  local from to mine theirs
-  from=$(layer_of "$1") to=$(layer_of "$2")
-  if [[ -z ${height[${from:-none}]:-} ]]; then
-    echo "this file is in no layer"
+  problem=
+  if [[ $2 == *../* ]]; then
+    problem="name $2 by its path from include/"
+  elif [[ $2 != heddle/* ]]; then
+    return
+  elif [[ -z ${height[${from:-none}]:-} ]]; then
+    problem="this file is in no layer"
   elif [[ -z ${height[${to:-none}]:-} ]]; then
-    echo "$2 is in no layer"
+    problem="$2 is in no layer"
   elif ((height[$to] > height[$from])); then
-    echo "$from is below $to and may not include $2"
-  else
-    mine=$(mechanism_of "$1") theirs=$(mechanism_of "$2")
-    if [[ -n $mine && -n $theirs && $mine != "$theirs" ]]; then
-      echo "$mine and $theirs may not know each other"
-    fi
+    problem="$from is below $to and may not include $2"
+  elif [[ -n $mine && -n $theirs && $mine != "$theirs" ]]; then
+    problem="$mine and $theirs may not know each other"
   fi
 }
 
 rc=0
 while IFS=: read -r file line text; do
   header=${text#*[<\"]} header=${header%%[>\"]*}
-  case $header in
-    *../*) problem="name $header by its path from include/" ;;
-    heddle/*) problem=$(problem_of "$file" "$header") ;;
-    *) continue ;;
-  esac
+  check "$file" "$header"
   if [[ -n $problem ]]; then
     echo "$file:$line: $problem" >&2
     rc=1

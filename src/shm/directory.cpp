@@ -44,10 +44,14 @@ std::span<std::byte> Directory::find(std::string_view name, ObjectKind kind,
 DirectoryEntry& Directory::seek(std::string_view name, const Spec* create, Peers& peers,
                                 Deadline deadline, bool& claimed) {
   check_name(name);
+  if (!peers.present()) {
+    throw Error(Errc::closed, "this segment is that of the parent process: open it anew");
+  }
   const std::uint64_t hashed = hash(name);
   const std::uint64_t tag = hashed >> 34;
+  const std::size_t first = hashed % entries_.size();
   for (std::size_t step = 0; step < entries_.size(); ++step) {
-    DirectoryEntry& entry = entries_[(hashed + step) % entries_.size()];
+    DirectoryEntry& entry = entries_[(first + step) % entries_.size()];
     for (;;) {
       std::uint64_t word = entry.word.load(acquire("DIR.look"));  // <- DIR.ready
       const State state = state_of(word);
@@ -110,6 +114,9 @@ std::uint64_t Directory::allocate(std::string_view name, std::size_t bytes) {
   const std::uint64_t alignment = bytes >= page_bytes ? page_bytes : cache_line;
   std::uint64_t used = header_.heap_used.load(relaxed);
   for (;;) {
+    if (used < heap_offset_) {
+      throw Error(Errc::corrupt, "the segment's header is damaged; make a new segment");
+    }
     const std::uint64_t start = (used + alignment - 1) / alignment * alignment;
     // The bounds come first: an addition that is taken back would fail the requests of others.
     if (used > memory_.size() || start > memory_.size() || bytes > memory_.size() - start) {

@@ -1,11 +1,11 @@
 #include "heddle/shm/liveness.hpp"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <cerrno>
-#include <string>
+#include <mutex>
 #include <utility>
 
 #include "heddle/base/clock.hpp"
@@ -17,6 +17,11 @@ namespace {
 
 constexpr off_t token_base = off_t{1} << 40;
 constexpr off_t remove_byte = token_base - 2;
+
+// Held while a token is being taken, and by every fork().
+std::mutex fork_gate;
+[[maybe_unused]] const int registered = pthread_atfork(
+    [] { fork_gate.lock(); }, [] { fork_gate.unlock(); }, [] { fork_gate.unlock(); });
 
 struct flock lock_at(short type, off_t start, off_t length) {
   struct flock lock {};
@@ -37,21 +42,22 @@ bool is_locked(int fd, short type, off_t start, off_t length) noexcept {
 }  // namespace
 
 LivenessToken LivenessToken::take(int fd, std::uint64_t t) {
-  const std::string path = "/proc/self/fd/" + std::to_string(fd);
-  const int own = open(path.c_str(), O_RDWR | O_CLOEXEC);
-  if (own < 0) throw_system_error("cannot open the segment a second time through " + path, errno);
+  const std::lock_guard no_fork(fork_gate);
+  const FileDescriptor own = reopen(fd);
   struct flock lock = lock_at(F_WRLCK, token_base + static_cast<off_t>(t), 1);
-  if (fcntl(own, F_OFD_SETLK, &lock) != 0) {
-    const int error = errno;
-    close(own);
-    throw_system_error("cannot lock the liveness token", error);
+  if (fcntl(own.get(), F_OFD_SETLK, &lock) != 0) {
+    if (errno == EAGAIN || errno == EACCES) {
+      throw Error(Errc::corrupt, "the segment's count of participants is damaged; remove it");
+    }
+    throw_system_error("cannot lock the liveness token", errno);
   }
-  void* page = mmap(nullptr, page_bytes, PROT_READ, MAP_SHARED, own, 0);
-  const int error = errno;
-  close(own);
-  if (page == MAP_FAILED) throw_system_error("cannot map the liveness token", error);
-  madvise(page, page_bytes, MADV_DONTFORK);
-  return LivenessToken(page);
+  void* page = mmap(nullptr, page_bytes, PROT_READ, MAP_SHARED, own.get(), 0);
+  if (page == MAP_FAILED) throw_system_error("cannot map the liveness token", errno);
+  LivenessToken token(page);
+  if (madvise(page, page_bytes, MADV_DONTFORK) != 0) {
+    throw_system_error("cannot keep the liveness token from forks", errno);
+  }
+  return token;
 }
 
 LivenessToken& LivenessToken::operator=(LivenessToken&& other) noexcept {
@@ -72,13 +78,13 @@ bool token_held(int fd, std::uint64_t t) noexcept {
 
 bool any_token_held(int fd) noexcept { return is_locked(fd, F_RDLCK, token_base, 0); }
 
-NameLock::NameLock(int fd, For purpose) : fd_(fd) {
+NameLock::NameLock(int fd, For purpose) : file_(reopen(fd)) {
   const short type = purpose == For::joining ? F_RDLCK : F_WRLCK;
   const Deadline deadline = Deadline::after(std::chrono::seconds(1));
   for (;;) {
     struct flock lock = lock_at(type, remove_byte, 1);
-    if (fcntl(fd_, F_OFD_SETLK, &lock) == 0) return;
-    if (errno != EAGAIN && errno != EACCES && errno != EINTR) {
+    if (fcntl(file_.get(), F_OFD_SETLK, &lock) == 0) return;
+    if (errno != EAGAIN && errno != EACCES) {
       throw_system_error("cannot lock the segment's name", errno);
     }
     if (deadline.left(monotonic_ns()) <= 0) {
@@ -91,8 +97,9 @@ NameLock::NameLock(int fd, For purpose) : fd_(fd) {
 }
 
 NameLock::~NameLock() {
+  // Closing would do, but for a child forked just now, which has a copy of the descriptor.
   struct flock lock = lock_at(F_UNLCK, remove_byte, 1);
-  fcntl(fd_, F_OFD_SETLK, &lock);
+  fcntl(file_.get(), F_OFD_SETLK, &lock);
 }
 
 }  // namespace heddle

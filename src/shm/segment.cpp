@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <array>
-#include <boost/interprocess/file_mapping.hpp>
 #include <boost/interprocess/mapped_region.hpp>
 #include <cerrno>
 #include <cstdio>
@@ -25,6 +24,19 @@ namespace {
 
 using boost::interprocess::mapped_region;
 
+// Boost's own file_mapping opens the file without O_CLOEXEC.
+mapped_region map(int fd, boost::interprocess::mode_t mode, std::size_t bytes) {
+  struct Mappable {
+    boost::interprocess::mapping_handle_t get_mapping_handle() const { return {fd, false}; }
+    int fd;
+  };
+  try {
+    return mapped_region(Mappable{fd}, mode, 0, bytes);
+  } catch (const boost::interprocess::interprocess_exception& failure) {
+    throw_system_error("cannot map the segment", failure.get_native_error());
+  }
+}
+
 constexpr std::size_t round_up(std::size_t bytes) {
   return (bytes + page_bytes - 1) / page_bytes * page_bytes;
 }
@@ -36,24 +48,37 @@ std::string program_name() {
 }
 
 // The word that Peers::present() reads: the kernel zeroes its page in every forked child.
-std::uint32_t* make_presence() {
-  void* page = mmap(nullptr, page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (page == MAP_FAILED) throw_system_error("cannot map a page", errno);
-  madvise(page, page_bytes, MADV_WIPEONFORK);
-  auto* presence = static_cast<std::uint32_t*>(page);
-  *presence = 1;
-  return presence;
-}
+class Presence {
+ public:
+  Presence()
+      : page_(mmap(nullptr, page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                   0)) {
+    if (page_ == MAP_FAILED) throw_system_error("cannot map a page", errno);
+    if (madvise(page_, page_bytes, MADV_WIPEONFORK) != 0) {
+      const int error = errno;
+      munmap(page_, page_bytes);
+      throw_system_error("cannot have a page wiped in forks", error);
+    }
+    *static_cast<std::uint32_t*>(page_) = 1;
+  }
+  ~Presence() { munmap(page_, page_bytes); }
+  Presence(const Presence&) = delete;
+  Presence& operator=(const Presence&) = delete;
+  const std::uint32_t* word() const noexcept { return static_cast<const std::uint32_t*>(page_); }
 
-void fill_header(SegmentHeader& header, const Segment::Options& options, std::size_t heap_offset,
-                 std::size_t total) {
+ private:
+  void* page_;
+};
+
+void fill_header(SegmentHeader& header, const CheckedHeader& plan) {
   header.magic = segment_magic;
   header.version = layout_version;
-  header.participants = options.participants;
-  header.objects = options.objects;
+  header.participants = plan.participants;
+  header.objects = plan.objects;
   header.creator_pid = static_cast<std::uint32_t>(getpid());
-  header.total_bytes = total;
-  header.heap_offset = heap_offset;
+  header.total_bytes = plan.total_bytes;
+  header.heap_offset = plan.heap_offset;
+  plan.name.copy(header.name, sizeof header.name - 1);
   timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   header.created_at = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
@@ -69,7 +94,7 @@ void fill_header(SegmentHeader& header, const Segment::Options& options, std::si
   if (getrandom(header.uuid, sizeof header.uuid, 0) < 0) {
     throw_system_error("cannot draw a uuid", errno);
   }
-  header.heap_used.store(heap_offset, relaxed);
+  header.heap_used.store(plan.heap_offset, relaxed);
 }
 
 std::vector<Segment::ParticipantInfo> living(const ParticipantTable& table, int fd) {
@@ -93,22 +118,14 @@ std::vector<Segment::ParticipantInfo> living(const ParticipantTable& table, int 
 }  // namespace
 
 // One joined mapping: the membership of this process, at a fixed address for handles to refer to.
-class Segment::Mapping final : public Peers {
+class Segment::Mapping final : Presence, public Peers {
  public:
-  /// Maps a file that has a good header. Does not join.
-  Mapping(FileDescriptor file, const CheckedHeader& header, std::string name)
-      : Peers(nobody, make_presence()),
+  /// Maps a file that has a good header, or will have. Does not join.
+  Mapping(FileDescriptor file, const CheckedHeader& header)
+      : Peers(nobody, word()),
         file_(std::move(file)),
-        name_(std::move(name)) {
-    try {
-      using namespace boost::interprocess;
-      const std::string path = "/proc/self/fd/" + std::to_string(file_.get());
-      region_ = mapped_region(file_mapping(path.c_str(), read_write), read_write, 0,
-                              header.total_bytes);
-    } catch (const boost::interprocess::interprocess_exception& failure) {
-      unmap_presence();
-      throw Error(Errc::system, std::string("cannot map the segment: ") + failure.what());
-    }
+        name_(header.name),
+        region_(map(file_.get(), boost::interprocess::read_write, header.total_bytes)) {
     // A core dump that writes a large segment holds a dead process's locks for seconds.
     madvise(region_.get_address(), region_.get_size(), MADV_DONTDUMP);
     auto* entries = reinterpret_cast<ParticipantEntry*>(base() + page_bytes);
@@ -124,15 +141,20 @@ class Segment::Mapping final : public Peers {
     } else {
       token_.forget();
     }
-    unmap_presence();
   }
 
   void join() {
     // Relaxed: only that no number is drawn twice matters.
     const std::uint64_t incarnation = header().incarnations.fetch_add(1, relaxed) + 1;
+    if (incarnation == 0 || incarnation > ParticipantWord::last_incarnation) {
+      throw Error(Errc::corrupt, "the segment's count of participants is damaged; remove it");
+    }
     token_ = LivenessToken::take(file_.get(), incarnation);
     self_ = table_.join(incarnation);
-    if (!self_ && recover_dead() > 0) self_ = table_.join(incarnation);
+    if (!self_) {
+      recover_dead();  // which others may do at the same time: what it finds says nothing
+      self_ = table_.join(incarnation);
+    }
     if (!self_) {
       throw Error(Errc::too_many, "all " + std::to_string(table_.size()) + " places of segment \"" +
                                       name_ + "\" are taken by living processes; make it with more");
@@ -150,7 +172,7 @@ class Segment::Mapping final : public Peers {
   }
 
   bool recover_if_dead(Owner other) noexcept override {
-    if (!other || other == self_ || other.index() >= table_.size()) return false;
+    if (!present() || !other || other == self_ || other.index() >= table_.size()) return false;
     std::uint64_t word = table_.look(other.index());
     switch (ParticipantWord::state(word)) {
       case ParticipantState::free: return true;  // dead, and repaired since the caller looked
@@ -177,7 +199,6 @@ class Segment::Mapping final : public Peers {
   const ParticipantTable& table() const noexcept { return table_; }
   Directory& directory() noexcept { return *directory_; }
   const std::string& name() const noexcept { return name_; }
-  void set_name(std::string_view name) { name_ = name; }
   int fd() const noexcept { return file_.get(); }
   std::size_t bytes() const noexcept { return region_.get_size(); }
 
@@ -193,17 +214,16 @@ class Segment::Mapping final : public Peers {
 
   // As a death, but by one's own hand.
   void leave() noexcept {
-    if (self_) recover(self_.index(), table_.look(self_.index()));
+    if (!self_) return;  // never joined
+    recover(self_.index(), table_.look(self_.index()));
     token_.drop();
     if (name_.empty()) return;
     try {
       unlink_if_abandoned(file_.get(), segment_path(name_));
-    } catch (const Error&) {
+    } catch (const std::exception&) {
       // A stopped joiner or a sticky directory: the next create() or clear_abandoned() removes it.
     }
   }
-
-  void unmap_presence() noexcept { munmap(const_cast<std::uint32_t*>(present_), page_bytes); }
 
   FileDescriptor file_;
   std::string name_;
@@ -215,7 +235,7 @@ class Segment::Mapping final : public Peers {
 
 namespace {
 
-CheckedHeader plan(const Segment::Options& options) {
+CheckedHeader plan(std::string_view name, const Segment::Options& options) {
   if (options.participants == 0 || options.participants > max_participants) {
     throw Error(Errc::invalid_argument, "a segment has 1 to " + std::to_string(max_participants) +
                                             " participants, not " +
@@ -233,27 +253,17 @@ CheckedHeader plan(const Segment::Options& options) {
   }
   const std::size_t heap = round_up(page_bytes + options.participants * sizeof(ParticipantEntry) +
                                     options.objects * sizeof(DirectoryEntry));
-  return {heap + round_up(options.bytes), heap, options.participants, options.objects};
+  return {heap + round_up(options.bytes), heap, options.participants, options.objects,
+          std::string(name)};
 }
 
 std::string describe(std::string_view name) { return "segment \"" + std::string(name) + "\""; }
-
-FileDescriptor duplicate(int fd) {
-  FileDescriptor file(fcntl(fd, F_DUPFD_CLOEXEC, 3));
-  if (file.get() < 0) {
-    throw_system_error("cannot duplicate file descriptor " + std::to_string(fd), errno);
-  }
-  return file;
-}
 
 // Somebody is in the segment behind `fd`: says who.
 [[noreturn]] void throw_in_use(int fd, std::string_view name) {
   std::string who = "a living process";
   const CheckedHeader header = read_header(fd, segment_path(name));
-  const std::string path = "/proc/self/fd/" + std::to_string(fd);
-  using namespace boost::interprocess;
-  const mapped_region region(file_mapping(path.c_str(), read_only), read_only, 0,
-                             header.heap_offset);
+  const mapped_region region = map(fd, boost::interprocess::read_only, header.heap_offset);
   auto* base = static_cast<std::byte*>(region.get_address());
   const ParticipantTable table(
       {reinterpret_cast<ParticipantEntry*>(base + page_bytes), header.participants});
@@ -275,7 +285,7 @@ Segment::~Segment() = default;
 
 Segment Segment::create(std::string_view name, const Options& options) {
   const std::string path = segment_path(name);
-  const CheckedHeader header = plan(options);
+  const CheckedHeader header = plan(name, options);
   // Refused before any memory is taken; the naming below decides.
   const auto clear_name = [&] {
     const auto existing = open_segment_file(path);
@@ -287,19 +297,18 @@ Segment Segment::create(std::string_view name, const Options& options) {
   };
   clear_name();
   auto mapping =
-      std::make_unique<Mapping>(make_segment_file(FileFor::naming, header.total_bytes), header, "");
-  fill_header(mapping->header(), options, header.heap_offset, header.total_bytes);
+      std::make_unique<Mapping>(make_segment_file(FileFor::naming, header.total_bytes), header);
+  fill_header(mapping->header(), header);
   mapping->join();
   while (!name_segment_file(mapping->fd(), path)) clear_name();
-  mapping->set_name(name);
   return Segment(std::move(mapping));
 }
 
 Segment Segment::anonymous(const Options& options) {
-  const CheckedHeader header = plan(options);
+  const CheckedHeader header = plan("", options);
   auto mapping = std::make_unique<Mapping>(
-      make_segment_file(FileFor::inheriting, header.total_bytes), header, "");
-  fill_header(mapping->header(), options, header.heap_offset, header.total_bytes);
+      make_segment_file(FileFor::inheriting, header.total_bytes), header);
+  fill_header(mapping->header(), header);
   mapping->join();
   return Segment(std::move(mapping));
 }
@@ -307,13 +316,13 @@ Segment Segment::anonymous(const Options& options) {
 Segment Segment::open(std::string_view name) {
   const std::string path = segment_path(name);
   for (;;) {
-    const auto file = open_segment_file(path);
+    auto file = open_segment_file(path);
     if (!file) throw Error(Errc::not_found, "no " + describe(name) + "; start its maker first");
-    const int fd = file->get();
-    const NameLock joining(fd, NameLock::For::joining);
-    if (!is_named(fd, path)) continue;  // removed, and perhaps made anew, since it was opened
-    const CheckedHeader header = read_header(fd, path);
-    auto mapping = std::make_unique<Mapping>(duplicate(fd), header, std::string(name));
+    const NameLock joining(file->get(), NameLock::For::joining);
+    if (!is_named(file->get(), path)) continue;  // removed, perhaps made anew, since it was opened
+    CheckedHeader header = read_header(file->get(), path);
+    header.name = name;  // the file may have been moved since it was made
+    auto mapping = std::make_unique<Mapping>(std::move(*file), header);
     mapping->join();
     return Segment(std::move(mapping));
   }
@@ -321,7 +330,7 @@ Segment Segment::open(std::string_view name) {
 
 Segment Segment::adopt(int fd) {
   const CheckedHeader header = read_header(fd, "file descriptor " + std::to_string(fd));
-  auto mapping = std::make_unique<Mapping>(duplicate(fd), header, "");
+  auto mapping = std::make_unique<Mapping>(duplicate(fd), header);
   mapping->join();
   return Segment(std::move(mapping));
 }

@@ -41,8 +41,7 @@ bool Barrier::attach(std::span<std::byte> memory) noexcept {
     places_ = reinterpret_cast<Word*>(memory.data() + sizeof(Shared));
     stride_ = far_stride;
   }
-  return parties_ >= 1 && parties_ <= max_parties_ && max_parties_ <= max_participants &&
-         memory.size() >= bytes_for(max_parties_) &&
+  return parties_ >= 1 && parties_ <= max_parties_ && memory.size() >= bytes_for(max_parties_) &&
          (on_death_ == OnDeath::report || on_death_ == OnDeath::shrink) &&
          epoch_of(look()) >= gathering - 1;
 }

@@ -1,4 +1,11 @@
-#include <cstring>
-#include <heddle/base/error.hpp>
+#include <heddle/shm/segment.hpp>
+#include <heddle/sync/slot.hpp>
 
-int main() { return std::strcmp(heddle::to_string(heddle::Status::ready), "ready") == 0 ? 0 : 1; }
+int main() {
+  heddle::Segment segment = heddle::Segment::anonymous({});
+  auto slot = segment.open<heddle::Slot<int>>("answer", {});
+  auto publisher = slot.publisher();
+  if (publisher.publish(42) != heddle::Status::ready) return 1;
+  int value = 0;
+  return slot.pull(value) && value == 42 ? 0 : 1;
+}

@@ -49,10 +49,11 @@ class Directory {
       : memory_(memory), heap_offset_(heap_offset), header_(header), entries_(entries) {}
 
   /// The object of this name, made now by `format(memory)` if there is none. Throws
-  /// Error{type_mismatch, timeout, too_many, no_space, invalid_argument}.
+  /// Error{type_mismatch, timeout, too_many, no_space, invalid_argument, corrupt, closed}.
   template <class Format>
   std::span<std::byte> find_or_create(std::string_view name, const Spec& spec, Peers& peers,
                                       Deadline deadline, Format&& format) {
+    if (spec.bytes == 0) throw Error(Errc::invalid_argument, "an object needs at least one byte");
     bool claimed = false;
     DirectoryEntry& entry = seek(name, &spec, peers, deadline, claimed);
     if (!claimed) return checked(entry, name, spec);

@@ -37,6 +37,7 @@ struct SegmentHeader {
   std::uint64_t pid_namespace;  ///< in which the recorded pids mean something
   std::uint8_t boot_id[16];
   std::uint8_t uuid[16];
+  char name[56];  ///< ends with 0; empty for an anonymous segment
 
   alignas(cache_line) Atomic<std::uint64_t> incarnations;  ///< the last one drawn
   alignas(cache_line) Atomic<std::uint64_t> heap_used;     ///< offset of the first free byte
@@ -67,11 +68,11 @@ inline constexpr bool is_shared_struct =
     std::is_standard_layout_v<T> && std::is_trivially_default_constructible_v<T> &&
     std::is_trivially_destructible_v<T>;
 
-static_assert(is_shared_struct<SegmentHeader> && sizeof(SegmentHeader) == 320);
+static_assert(is_shared_struct<SegmentHeader> && sizeof(SegmentHeader) == 384);
 static_assert(offsetof(SegmentHeader, version) == 8 && offsetof(SegmentHeader, total_bytes) == 24);
-static_assert(offsetof(SegmentHeader, incarnations) == 128);
-static_assert(offsetof(SegmentHeader, heap_used) == 192);
-static_assert(offsetof(SegmentHeader, directory_changed) == 256);
+static_assert(offsetof(SegmentHeader, incarnations) == 192);
+static_assert(offsetof(SegmentHeader, heap_used) == 256);
+static_assert(offsetof(SegmentHeader, directory_changed) == 320);
 static_assert(is_shared_struct<ParticipantEntry> && sizeof(ParticipantEntry) == 128);
 static_assert(is_shared_struct<DirectoryEntry> && sizeof(DirectoryEntry) == 128);
 static_assert(offsetof(DirectoryEntry, offset) == 48 && offsetof(DirectoryEntry, name) == 64);

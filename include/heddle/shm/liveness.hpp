@@ -13,14 +13,16 @@
 
 #include <cstdint>
 
+#include "heddle/shm/file_descriptor.hpp"
+
 namespace heddle {
 
 class LivenessToken {
  public:
   LivenessToken() = default;
-  /// Locks the byte of incarnation `t` in the file behind `fd`. Throws Error. The file behind the
-  /// name /proc/self/fd/FD is opened anew; a fork in another thread between this opening and its
-  /// closing (microseconds) without an exec would keep the token alive with the child.
+  /// Locks the byte of incarnation `t` in the file behind `fd`. Throws Error{corrupt} if it is
+  /// locked already. A fork() in another thread waits meanwhile: its child would keep the token.
+  /// (A raw clone does not, for microseconds.)
   static LivenessToken take(int fd, std::uint64_t t);
   LivenessToken(LivenessToken&& other) noexcept : page_(other.page_) { other.page_ = nullptr; }
   LivenessToken& operator=(LivenessToken&& other) noexcept;
@@ -42,7 +44,8 @@ bool token_held(int fd, std::uint64_t t) noexcept;
 /// Whether any incarnation at all is alive.
 bool any_token_held(int fd) noexcept;
 
-/// The right to join or to remove, held until destroyed or until `fd` is closed.
+/// The right to join or to remove, held until destroyed. On a description of its own: a child
+/// forked earlier keeps nothing of it.
 class NameLock {
  public:
   enum class For { joining, removing };
@@ -54,7 +57,7 @@ class NameLock {
   NameLock& operator=(const NameLock&) = delete;
 
  private:
-  int fd_;
+  FileDescriptor file_;
 };
 
 }  // namespace heddle

@@ -30,6 +30,7 @@ namespace heddle {
 enum class ParticipantState : std::uint64_t { free = 0, alive = 1, dead = 2 };
 
 struct ParticipantWord {
+  static constexpr std::uint64_t last_incarnation = (std::uint64_t{1} << 48) - 1;
   static constexpr std::uint64_t make(std::uint64_t incarnation, ParticipantState state) {
     return incarnation << 16 | static_cast<std::uint64_t>(state);
   }

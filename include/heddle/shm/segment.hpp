@@ -58,8 +58,8 @@ class Segment {
   static Segment open(std::string_view name);
   /// Makes one without a name. It lives as long as some process maps it or holds fd().
   static Segment anonymous(const Options& options);
-  /// Joins the segment behind a file descriptor inherited from, or sent by, another process. The
-  /// descriptor stays the caller's.
+  /// Joins the segment behind a file descriptor inherited from, or sent by, another process: its
+  /// fd(). The descriptor stays the caller's.
   static Segment adopt(int fd);
 
   /// Removes segments whose names begin with `prefix` and in which nobody lives. Returns how many.

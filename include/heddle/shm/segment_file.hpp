@@ -7,29 +7,12 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
+#include "heddle/shm/file_descriptor.hpp"
 #include "heddle/shm/layout.hpp"
 
 namespace heddle {
-
-/// An owned file descriptor.
-class FileDescriptor {
- public:
-  FileDescriptor() = default;
-  explicit FileDescriptor(int fd) : fd_(fd) {}
-  FileDescriptor(FileDescriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  FileDescriptor& operator=(FileDescriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~FileDescriptor();
-  int get() const noexcept { return fd_; }
-
- private:
-  int fd_ = -1;
-};
 
 /// Where the segment `name` has its file. Throws Error{invalid_argument} for a bad name.
 std::string segment_path(std::string_view name);
@@ -59,6 +42,7 @@ struct CheckedHeader {
   std::size_t heap_offset;
   std::uint32_t participants;
   std::uint32_t objects;
+  std::string name;  ///< empty for an anonymous segment
 };
 CheckedHeader read_header(int fd, const std::string& what);
 

@@ -55,9 +55,10 @@
 //
 // On death        FILLING, ABANDONED: FREE, by repair(). A half-written payload is never seen.
 //                 LEASED: REQUEUE, by repair(). The task is done again: at least once.
-//                 between REQUEUE and `returned`, or between a change and its wake: repair() adds
-//                 and wakes whatever it finds. Between close and its wake: sleepers look every 10 ms
-//                 hints not stored, scan or drain broken off: nothing is lost, they are private
+//                 between REQUEUE and `returned`: repair() always adds; and idle consumers, who look
+//                 for holders every 10 ms, see the REQUEUE (also when its returner is only stopped)
+//                 between a change and its wake: repair() wakes all, sleepers look every 10 ms
+//                 hints not stored, scan or drain broken off: nothing is lost
 //                 Who looks: consumers with nothing to do, and producers that find no room.
 // Not for         the newest value: that is a Slot. FIFO as long as nobody dies or stalls.
 // Source          ring of cycles: Vyukov's bounded queue, without its tickets by fetch_add (a death
@@ -143,6 +144,7 @@ class LeaseRing {
   Status walk_to_task(Lease& out, std::uint64_t ticket) noexcept;
   bool go_past_filling(LeaseSlot& slot, LeaseWord filling, std::uint64_t ticket) noexcept;
   bool queued_after(std::uint64_t ticket) const noexcept;
+  bool caught_up() noexcept;
   bool scan_returned(Lease& out) noexcept;
   Status drain(Lease& out) noexcept;
 
@@ -170,6 +172,7 @@ class LeaseRing {
   std::uint64_t drained_ = 0;        ///< slots below are empty for good
   std::uint64_t look_at_ = 0;        ///< where recover_holders goes on
   std::int64_t looked_ = 0;          ///< when
+  std::uint32_t streak_ = 0;         ///< tasks taken since nothing was there
   std::uint32_t idle_ = 0;           ///< times that nothing was there
   Owner in_the_way_ = nobody;        ///< of the FILLING slot that made the ring full
   bool all_held_ = false;            ///< the ring is full of leases
@@ -294,6 +297,7 @@ inline bool LeaseRing::take(Lease& out, LeaseSlot& slot, LeaseWord queued,
   if (!slot.word.compare_exchange(expected, leased.bits(), seq_cst("QUEUE.lease"))) return false;
   head_ = ticket + 1;
   header_->head.store(head_, relaxed);
+  ++streak_;
   out.ring_ = header_;
   out.peers_ = peers_;
   out.slot_ = &slot;

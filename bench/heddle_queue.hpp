@@ -1,0 +1,55 @@
+#pragma once
+
+// heddle::TaskQueue, as the queue benchmarks ask for it.
+
+#include <string>
+
+#include "heddle/shm/segment.hpp"
+#include "heddle/sync/task_queue.hpp"
+#include "queue_contender.hpp"
+
+namespace heddle::bench {
+
+class HeddleQueue {
+ public:
+  HeddleQueue() { segment_.open<TaskQueue<Payload>>("tasks", {.capacity = queue_capacity}); }
+
+  class Handle {
+   public:
+    explicit Handle(HeddleQueue& shared)
+        : segment_(Segment::adopt(shared.segment_.fd())),
+          queue_(segment_.find<TaskQueue<Payload>>("tasks")) {}
+
+    bool push(const Payload& payload) {
+      const Status status = queue_.try_push(payload);
+      if (status == Status::ready) return true;
+      if (status != Status::full) fail("push", status);
+      return false;
+    }
+
+    template <class Use>
+    bool take(Use&& use) {
+      Task<Payload> task = queue_.try_pop();
+      if (!task) {
+        if (task.status() != Status::empty) fail("pop", task.status());
+        return false;
+      }
+      use(task.payload());
+      if (const Status status = task.complete(); status != Status::ready) fail("complete", status);
+      return true;
+    }
+
+   private:
+    [[noreturn]] static void fail(const char* what, Status status) {
+      throw Failure(std::string(what) + " answered " + to_string(status));
+    }
+
+    Segment segment_;
+    TaskQueue<Payload> queue_;
+  };
+
+ private:
+  Segment segment_ = Segment::anonymous({.bytes = std::size_t{1} << 20});
+};
+
+}  // namespace heddle::bench

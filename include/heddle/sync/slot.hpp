@@ -1,0 +1,217 @@
+#pragma once
+
+// Slot: the newest complete value of one variable, for any number of processes.
+//
+//   auto slot = segment.open<heddle::Slot<float[]>>("weights", {.count = 4810});
+//   auto publisher = slot.publisher();          auto reader = slot.reader();
+//   publisher.publish(weights);                 if (auto view = reader.pull()) use(view.values());
+//
+// Slot<T> holds one trivially copyable T, Slot<T[]> an array of a fixed number of elements. The
+// value is there as long as the segment is, also after the death of whoever published it.
+// A Slot may be used by any thread of the process; each Publisher, Reader and View by one thread at
+// a time. The Segment outlives them. The protocol, and what a death leaves: slot_core.hpp.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "heddle/shm/object.hpp"
+#include "heddle/sync/slot_core.hpp"
+
+namespace heddle {
+
+namespace detail {
+
+struct SlotOptions {
+  std::uint32_t views = 8;       ///< readers that pin at a time
+  std::uint32_t publishers = 4;  ///< registered at a time
+  std::uint32_t buffers = 0;     ///< 0: views + publishers + 1, so that publish never is busy
+};
+struct SlotArrayOptions {
+  std::size_t count = 1;  ///< elements
+  std::uint32_t views = 8;
+  std::uint32_t publishers = 4;
+  std::uint32_t buffers = 0;
+};
+
+}  // namespace detail
+
+template <class T>
+class Slot {
+  static constexpr bool is_array = std::is_array_v<T>;
+
+ public:
+  using Element = std::remove_extent_t<T>;
+  using Options = std::conditional_t<is_array, detail::SlotArrayOptions, detail::SlotOptions>;
+  static_assert(std::is_trivially_copyable_v<Element> && alignof(Element) <= cache_line);
+
+  static constexpr ObjectKind kind = ObjectKind::slot;
+  static constexpr ElementType element() { return element_type<Element>(); }
+  static std::size_t bytes(const Options& options) { return SlotCore::bytes(shape(options)); }
+  static void format(std::span<std::byte> memory, const Options& options) {
+    SlotCore::format(memory, shape(options));
+  }
+
+  Slot(std::span<std::byte> memory, Peers& peers) : core_(memory, peers, sizeof(Element), is_array) {}
+
+  /// Elements of the value: 1 for a Slot<T>.
+  std::size_t count() const noexcept { return core_.shape().value_bytes / sizeof(Element); }
+
+  /// The number of the newest value, 0 before the first. One load; wait-free.
+  Version version() const noexcept { return core_.version(); }
+
+  /// Copies the newest value out. ready, empty (nothing published yet) or busy (publishers overtook
+  /// every attempt: more buffers help). Wait-free; writes nothing to the segment.
+  Reading pull(Element& value) const noexcept
+    requires(!is_array)
+  {
+    return core_.pull(&value);
+  }
+  /// As above; `values` has count() elements (fewer: invalid, nothing is copied, `closed`).
+  Reading pull(std::span<Element> values) const noexcept
+    requires is_array
+  {
+    if (values.size() != count()) return {Status::closed, 0, 0};
+    return core_.pull(values.data());
+  }
+
+  /// Waits until there is a version above `than`. ready, timeout, peer_died when a publisher has
+  /// died and none is left (the last value is still served), closed in a forked child. Blocking.
+  Status wait_newer(Version than, Deadline deadline,
+                    WaitStrategy strategy = WaitStrategy::adaptive) noexcept {
+    return core_.wait_newer(than, deadline, strategy);
+  }
+
+  class Reader;
+
+  class Publisher {
+   public:
+    Publisher(Publisher&& other) noexcept
+        : core_(other.core_), place_(std::exchange(other.place_, no_place)) {}
+    Publisher& operator=(Publisher&& other) noexcept {
+      std::swap(core_, other.core_);
+      std::swap(place_, other.place_);
+      return *this;
+    }
+    ~Publisher() {
+      if (place_ != no_place) core_.unregister_publisher(place_);
+    }
+
+    /// Makes a copy of the value the newest one. ready; busy when every buffer is pinned or being
+    /// written by the living (cannot be with the default number of buffers); closed in a forked
+    /// child. Lock-free; no system call but to wake sleepers. Killed at any step: readers have the
+    /// old value or the new one.
+    Status publish(const Element& value) noexcept
+      requires(!is_array)
+    {
+      return core_.publish(&value);
+    }
+    /// As above; `values` has count() elements (others: `closed`, nothing is published).
+    Status publish(std::span<const Element> values) noexcept
+      requires is_array
+    {
+      if (values.size() * sizeof(Element) != core_.shape().value_bytes) return Status::closed;
+      return core_.publish(values.data());
+    }
+
+   private:
+    friend Slot;
+    explicit Publisher(const SlotCore& core) : core_(core), place_(core_.register_publisher()) {}
+    SlotCore core_;
+    std::uint32_t place_;
+  };
+
+  /// The newest value, in place: it is not overwritten until the view is destroyed.
+  class View {
+   public:
+    View(View&& other) noexcept
+        : core_(std::exchange(other.core_, nullptr)),
+          pin_(other.pin_),
+          value_(other.value_),
+          reading_(other.reading_) {}
+    View& operator=(View&& other) noexcept {
+      std::swap(core_, other.core_);
+      std::swap(pin_, other.pin_);
+      std::swap(value_, other.value_);
+      std::swap(reading_, other.reading_);
+      return *this;
+    }
+    ~View() {
+      if (core_ != nullptr && reading_) core_->unpin(pin_);
+    }
+
+    explicit operator bool() const noexcept { return static_cast<bool>(reading_); }
+    const Reading& reading() const noexcept { return reading_; }
+    const Element& operator*() const noexcept { return *elements(); }
+    const Element* operator->() const noexcept { return elements(); }
+    std::span<const Element> values() const noexcept {
+      return {elements(), core_->shape().value_bytes / sizeof(Element)};
+    }
+
+   private:
+    friend Reader;
+    View(SlotCore& core, std::uint32_t pin)
+        : core_(&core), pin_(pin), reading_(core.pin_latest(pin, value_)) {}
+    const Element* elements() const noexcept { return reinterpret_cast<const Element*>(value_); }
+
+    SlotCore* core_;
+    std::uint32_t pin_;
+    const std::byte* value_ = nullptr;
+    Reading reading_;
+  };
+
+  /// Owns one pin. Stays where it is while its view is open.
+  class Reader {
+   public:
+    Reader(Reader&& other) noexcept
+        : core_(other.core_), pin_(std::exchange(other.pin_, no_place)) {}
+    Reader& operator=(Reader&& other) noexcept {
+      std::swap(core_, other.core_);
+      std::swap(pin_, other.pin_);
+      return *this;
+    }
+    ~Reader() {
+      if (pin_ != no_place) core_.release_pin(pin_);
+    }
+
+    /// A view of the newest value; test it before use: empty, or busy when this reader's last view
+    /// is still open. Lock-free. A stopped reader keeps its buffer; publishers go on with the others.
+    View pull() noexcept { return View(core_, pin_); }
+
+   private:
+    friend Slot;
+    explicit Reader(const SlotCore& core) : core_(core), pin_(core_.claim_pin()) {}
+    SlotCore core_;
+    std::uint32_t pin_;
+  };
+
+  /// Registers. Throws Error{too_many}.
+  Publisher publisher() { return Publisher(core_); }
+  /// Takes a pin. Throws Error{too_many}.
+  Reader reader() { return Reader(core_); }
+
+  static void repair(std::span<std::byte> memory, const Dead& dead) noexcept {
+    SlotCore::repair(memory, dead);
+  }
+
+ private:
+  static constexpr std::uint32_t no_place = UINT32_MAX;
+  static SlotCore::Shape shape(const Options& options) {
+    std::size_t count = 1;
+    if constexpr (is_array) count = options.count;
+    if (count > (std::size_t{1} << 40) / sizeof(Element)) {
+      throw Error(Errc::invalid_argument,
+                  "a slot cannot have " + std::to_string(count) + " elements");
+    }
+    const std::uint32_t buffers =
+        options.buffers != 0 ? options.buffers : options.views + options.publishers + 1;
+    return {count * sizeof(Element), buffers, options.views, options.publishers};
+  }
+
+  SlotCore core_;
+};
+
+}  // namespace heddle

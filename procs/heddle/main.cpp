@@ -1,0 +1,57 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <string>
+
+#include "heddle/base/error.hpp"
+#include "train_command.hpp"
+#include "worker_command.hpp"
+
+namespace {
+
+constexpr int failed = 1;
+constexpr int bad_input = 2;
+
+int complain(const std::string& message, int exit_code) {
+  std::string line = message;  // one line, whatever a library puts into it
+  for (char& c : line) {
+    if (c == '\n') c = ' ';
+  }
+  std::fprintf(stderr, "heddle: %s\n", line.c_str());
+  return exit_code;
+}
+
+int exit_code_of(heddle::Errc code) {
+  switch (code) {
+    case heddle::Errc::timeout:
+    case heddle::Errc::closed:
+    case heddle::Errc::system: return failed;
+    default: return bad_input;
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Heddle: shared memory for processes that work together and may die.", "heddle");
+  app.set_version_flag("--version", "heddle " HEDDLE_VERSION);
+  app.require_subcommand(1);
+  heddle::TrainOptions train;
+  CLI::App* train_app = add_train_command(app, train);
+  CLI::App* worker_app = app.add_subcommand("worker", "what heddle train starts")->group("");
+  try {
+    app.parse(argc, argv);
+    if (train_app->parsed()) return train_command(train);
+    if (worker_app->parsed()) return heddle::worker_command();
+  } catch (const CLI::Success& help) {
+    return app.exit(help);
+  } catch (const CLI::ParseError& error) {
+    return complain(std::string(error.what()) + "; \"heddle train --help\" lists the options",
+                    bad_input);
+  } catch (const heddle::Error& error) {
+    return complain(error.what(), exit_code_of(error.code()));
+  } catch (const std::exception& error) {
+    return complain(error.what(), failed);
+  }
+  return failed;
+}

@@ -1,0 +1,313 @@
+#include "heddle/sync/slot_core.hpp"
+
+#include <string>
+
+namespace heddle {
+namespace {
+
+constexpr std::uint32_t most_buffers = 0xfffe;  // buffer + 1 has 16 bits
+constexpr int most_attempts = 10'000;           // of a pull that publishers overtake each time
+
+constexpr std::size_t round_up(std::size_t bytes, std::size_t to) {
+  return (bytes + to - 1) / to * to;
+}
+
+}  // namespace
+
+// Header | publisher words | pins | metas | values, each of which is cache_line aligned, or page
+// aligned when it fills a page.
+struct SlotCore::Places {
+  explicit Places(const Shape& shape) {
+    const std::size_t alignment = shape.value_bytes >= page_bytes ? page_bytes : cache_line;
+    pins = sizeof(Header) + shape.publishers * sizeof(OwnedWord);
+    metas = pins + shape.views * sizeof(OwnedWord);
+    values = round_up(metas + shape.buffers * sizeof(Meta), alignment);
+    stride = round_up(shape.value_bytes, alignment);
+    end = values + shape.buffers * stride;
+  }
+  std::size_t pins, metas, values, stride, end;
+};
+
+std::size_t SlotCore::bytes(const Shape& shape) {
+  const auto check = [](const char* what, std::size_t value, std::size_t least, std::size_t most) {
+    if (value < least || value > most) {
+      throw Error(Errc::invalid_argument, std::string("a slot has ") + std::to_string(least) +
+                                              " to " + std::to_string(most) + " " + what +
+                                              ", not " + std::to_string(value));
+    }
+  };
+  check("bytes in a value", shape.value_bytes, 1, std::size_t{1} << 40);
+  check("buffers", shape.buffers, 2, most_buffers);
+  check("views", shape.views, 0, most_buffers);
+  check("publishers", shape.publishers, 1, max_participants);
+  return Places(shape).end;
+}
+
+void SlotCore::format(std::span<std::byte> memory, const Shape& shape) {
+  auto& header = *reinterpret_cast<Header*>(memory.data());
+  header.value_bytes = shape.value_bytes;
+  header.buffers = shape.buffers;
+  header.views = shape.views;
+  header.publishers = shape.publishers;
+  // Zeroes are right for all else: no version, no owners; complete = generation = 0, which no
+  // reader looks at as long as latest names no version.
+}
+
+bool SlotCore::attach(std::span<std::byte> memory) noexcept {
+  if (memory.size() < sizeof(Header)) return false;
+  header_ = reinterpret_cast<Header*>(memory.data());
+  shape_ = {header_->value_bytes, header_->buffers, header_->views, header_->publishers};
+  if (shape_.value_bytes == 0 || shape_.value_bytes > memory.size() || shape_.buffers < 2 ||
+      shape_.buffers > most_buffers || shape_.views > most_buffers ||
+      shape_.publishers > max_participants) {
+    return false;
+  }
+  const Places places(shape_);
+  if (places.end > memory.size()) return false;
+  stride_ = places.stride;
+  publishers_ = reinterpret_cast<OwnedWord*>(memory.data() + sizeof(Header));
+  pins_ = reinterpret_cast<OwnedWord*>(memory.data() + places.pins);
+  metas_ = reinterpret_cast<Meta*>(memory.data() + places.metas);
+  values_ = memory.data() + places.values;
+  return true;
+}
+
+SlotCore::SlotCore(std::span<std::byte> memory, Peers& peers, std::size_t element_bytes,
+                   bool is_array)
+    : peers_(&peers) {
+  const bool good = attach(memory) && (is_array ? shape_.value_bytes % element_bytes == 0
+                                                : shape_.value_bytes == element_bytes);
+  if (!good) {
+    throw Error(Errc::corrupt, "this slot's header is damaged: make the segment anew");
+  }
+}
+
+// --- reading
+
+Reading SlotCore::pull(void* to) const noexcept {
+  for (int attempt = 0; attempt < most_attempts; ++attempt) {
+    const std::uint64_t seen = latest().load(acquire("SLOT.pull"));  // <- SLOT.publish
+    const Version version = version_of(seen);
+    if (version == 0) return {};
+    if (buffer_of(seen) >= shape_.buffers) return {Status::closed, 0, 0};  // damaged
+    const Meta& meta = metas_[buffer_of(seen)];
+    // A newer publication's `complete` must not be seen with an older one's version.
+    const std::uint64_t complete = meta.complete.load(acquire("SLOT.completed"));  // <- SLOT.complete
+    if (meta.version.load(relaxed) != version) continue;  // overtaken: latest has moved on
+    const auto published_at = static_cast<std::int64_t>(meta.published_at.load(relaxed));
+    copy_out(to, value_at(buffer_of(seen)), shape_.value_bytes);
+    fence(acquire("SLOT.recheck"));  // <- SLOT.claimed: if a byte is newer, so is the generation
+    if (generation_of(meta.word.load(relaxed)) == complete) {  // SLOT-2
+      return {Status::ready, version, published_at};
+    }
+  }
+  return {Status::busy, 0, 0};
+}
+
+Status SlotCore::wait_newer(Version than, Deadline deadline, WaitStrategy strategy) noexcept {
+  if (!peers_->present()) return Status::closed;
+  return wait_for(
+      header_->published, deadline, strategy, [&] { return version() > than; },
+      [&] { return look_at_publishers(); });
+}
+
+// peer_died when one has died and none is left.
+Status SlotCore::look_at_publishers() noexcept {
+  bool any_registered = false;
+  bool any_died = false;
+  for (std::uint32_t i = 0; i < shape_.publishers; ++i) {
+    std::uint64_t word = publishers_[i].word.load(relaxed);
+    if (publisher_state(word) == PublisherState::registered &&
+        peers_->recover_if_dead(owner_of(word))) {
+      word = publishers_[i].word.load(relaxed);
+    }
+    any_registered |= publisher_state(word) == PublisherState::registered;
+    any_died |= publisher_state(word) == PublisherState::died;
+  }
+  return any_died && !any_registered ? Status::peer_died : Status::ready;
+}
+
+// --- views
+
+std::uint32_t SlotCore::claim_pin() {
+  do {
+    for (std::uint32_t i = 0; i < shape_.views; ++i) {
+      std::uint64_t pin = pins_[i].word.load(relaxed);
+      if (pin_owner(pin)) continue;
+      const std::uint64_t mine = pack_pin(peers_->self(), pin_generation(pin) + 1, 0);
+      if (pins_[i].word.compare_exchange(pin, mine, acq_rel("SLOT.claim_pin"))) return i;
+    }
+  } while (recover_holders());
+  throw Error(Errc::too_many, "all " + std::to_string(shape_.views) +
+                                  " views of this slot are taken by living readers; make it with "
+                                  "more views");
+}
+
+void SlotCore::release_pin(std::uint32_t pin) noexcept {
+  if (!peers_->present()) return;
+  Atomic<std::uint64_t>& word = pins_[pin].word;
+  const std::uint64_t mine = word.load(relaxed);
+  word.store(pack_pin(nobody, pin_generation(mine), 0), release("SLOT.unpin"));  // -> SLOT.pins
+}
+
+Reading SlotCore::pin_latest(std::uint32_t pin, const std::byte*& value) noexcept {
+  if (!peers_->present()) return {Status::closed, 0, 0};
+  Atomic<std::uint64_t>& word = pins_[pin].word;
+  const std::uint64_t mine = word.load(relaxed);
+  if (pinned_buffer(mine) != 0) return {Status::busy, 0, 0};  // its view is still open
+  std::uint64_t seen = latest().load(acquire("SLOT.pull"));  // <- SLOT.publish
+  for (int attempt = 0; attempt < most_attempts && version_of(seen) != 0; ++attempt) {
+    const std::uint32_t buffer = buffer_of(seen);
+    if (buffer >= shape_.buffers) break;  // damaged
+    // A release, as every store that names an owner is: the argument is at `Dead`.
+    word.store(pack_pin(peers_->self(), pin_generation(mine), buffer + 1), release("SLOT.pin"));
+    fence(seq_cst("SLOT.pinned"));  // the pin, then latest; pairs with SLOT.claimed
+    const std::uint64_t again = latest().load(acquire("SLOT.pull"));  // <- SLOT.publish
+    if (again == seen) {  // SLOT-3
+      const Meta& meta = metas_[buffer];
+      value = reinterpret_cast<const std::byte*>(value_at(buffer));
+      return {Status::ready, version_of(seen),
+              static_cast<std::int64_t>(meta.published_at.load(relaxed))};
+    }
+    seen = again;
+  }
+  unpin(pin);
+  return {version_of(seen) == 0 ? Status::empty : Status::busy, 0, 0};
+}
+
+void SlotCore::unpin(std::uint32_t pin) noexcept {
+  if (!peers_->present()) return;
+  Atomic<std::uint64_t>& word = pins_[pin].word;
+  const std::uint64_t mine = word.load(relaxed);
+  word.store(pack_pin(peers_->self(), pin_generation(mine), 0),
+             release("SLOT.unpin"));  // -> SLOT.pins
+}
+
+// --- publishing
+
+std::uint32_t SlotCore::register_publisher() {
+  do {
+    // A place of the dead first: the new publisher is its successor, and "died" is over.
+    for (const PublisherState wanted : {PublisherState::died, PublisherState::none}) {
+      for (std::uint32_t i = 0; i < shape_.publishers; ++i) {
+        std::uint64_t word = publishers_[i].word.load(relaxed);
+        if (publisher_state(word) != wanted) continue;
+        const std::uint64_t mine =
+            pack_publisher((word >> 18) + 1, PublisherState::registered, peers_->self());
+        if (publishers_[i].word.compare_exchange(word, mine, acq_rel("SLOT.register"))) return i;
+      }
+    }
+  } while (recover_holders());
+  throw Error(Errc::too_many, "all " + std::to_string(shape_.publishers) +
+                                  " publishers of this slot are alive; make it with more");
+}
+
+void SlotCore::unregister_publisher(std::uint32_t publisher) noexcept {
+  if (!peers_->present()) return;
+  Atomic<std::uint64_t>& word = publishers_[publisher].word;
+  const std::uint64_t mine = word.load(relaxed);
+  word.store(pack_publisher(mine >> 18, PublisherState::none, nobody), relaxed);
+}
+
+bool SlotCore::is_pinned(std::uint32_t buffer) const noexcept {
+  for (std::uint32_t i = 0; i < shape_.views; ++i) {
+    const std::uint64_t pin = pins_[i].word.load(acquire("SLOT.pins"));  // <- SLOT.unpin
+    if (pinned_buffer(pin) == buffer + 1) return true;
+  }
+  return false;
+}
+
+bool SlotCore::claim_buffer(std::uint32_t& buffer, std::uint64_t& generation) noexcept {
+  // From the one after the latest on, which is the oldest when nothing is pinned: a reader that
+  // copies the latest has the longest time.
+  const std::uint32_t first = buffer_of(latest().load(relaxed)) + 1;
+  for (std::uint32_t step = 0; step < shape_.buffers; ++step) {
+    buffer = (first + step) % shape_.buffers;
+    Meta& meta = metas_[buffer];
+    std::uint64_t word = meta.word.load(acquire("SLOT.reuse"));  // <- SLOT.idle
+    if (owner_of(word)) continue;
+    const std::uint64_t seen = latest().load(relaxed);  // ordered by SLOT.reuse
+    if (version_of(seen) != 0 && buffer_of(seen) == buffer) continue;  // SLOT-1
+    generation = generation_of(word) + 1;
+    if (!meta.word.compare_exchange(word, pack_word(generation, peers_->self()),
+                                    acq_rel("SLOT.claim"))) {
+      continue;
+    }
+    // The claim, then the pins (pairs with SLOT.pinned), and the claim, then the bytes
+    // (-> SLOT.recheck).
+    fence(seq_cst("SLOT.claimed"));
+    if (!is_pinned(buffer)) return true;  // SLOT-3
+    meta.word.store(pack_word(generation, nobody), release("SLOT.idle"));  // -> SLOT.reuse
+  }
+  return false;
+}
+
+Status SlotCore::publish(const void* value) noexcept {
+  if (!peers_->present()) return Status::closed;
+  std::uint32_t buffer = 0;
+  std::uint64_t generation = 0;
+  while (!claim_buffer(buffer, generation)) {
+    if (!recover_holders()) return Status::busy;
+  }
+  Meta& meta = metas_[buffer];
+  copy_in(value_at(buffer), value, shape_.value_bytes);
+  meta.published_at.store(static_cast<std::uint64_t>(monotonic_ns()), relaxed);
+  std::uint64_t seen = latest().load(relaxed);
+  meta.version.store(version_of(seen) + 1, relaxed);
+  meta.complete.store(generation, release("SLOT.complete"));  // -> SLOT.completed
+  while (!latest().compare_exchange(seen, pack_latest(version_of(seen) + 1, buffer),
+                                    acq_rel("SLOT.publish"))) {  // -> SLOT.pull
+    meta.version.store(version_of(seen) + 1, relaxed);  // another publisher was first
+  }
+  meta.word.store(pack_word(generation, nobody), release("SLOT.idle"));  // -> SLOT.reuse
+  header_->published.notify_all();
+  return Status::ready;
+}
+
+// --- death
+
+// Looks at everyone who holds a buffer, a pin or a publisher's place. True when one was dead.
+bool SlotCore::recover_holders() noexcept {
+  bool any = false;
+  for (std::uint32_t i = 0; i < shape_.buffers; ++i) {
+    any |= peers_->recover_if_dead(owner_of(metas_[i].word.load(relaxed)));
+  }
+  for (std::uint32_t i = 0; i < shape_.views; ++i) {
+    any |= peers_->recover_if_dead(pin_owner(pins_[i].word.load(relaxed)));
+  }
+  for (std::uint32_t i = 0; i < shape_.publishers; ++i) {
+    any |= peers_->recover_if_dead(owner_of(publishers_[i].word.load(relaxed)));
+  }
+  return any;
+}
+
+void SlotCore::repair(std::span<std::byte> memory, const Dead& dead) noexcept {
+  SlotCore slot;
+  if (!slot.attach(memory)) return;
+  // The loop of `Dead`, for one word.
+  const auto give_back = [&](Atomic<std::uint64_t>& shared, auto owner, auto repaired) {
+    for (;;) {
+      std::uint64_t word = shared.load(acquire("SLOT.repair"));  // <- the claims
+      if (!dead.owns(owner(word).bits()) || !dead.still()) return;
+      // A release: the dead one's publication, if any, is in latest before the buffer is idle.
+      if (shared.compare_exchange(word, repaired(word), release("SLOT.idle"))) return;
+    }
+  };
+  for (std::uint32_t i = 0; i < slot.shape_.buffers; ++i) {
+    give_back(slot.metas_[i].word, owner_of,
+              [](std::uint64_t word) { return pack_word(generation_of(word), nobody); });
+  }
+  for (std::uint32_t i = 0; i < slot.shape_.views; ++i) {
+    give_back(slot.pins_[i].word, pin_owner, [](std::uint64_t pin) {
+      return pack_pin(nobody, pin_generation(pin), 0);
+    });
+  }
+  for (std::uint32_t i = 0; i < slot.shape_.publishers; ++i) {
+    give_back(slot.publishers_[i].word, owner_of, [](std::uint64_t word) {
+      return pack_publisher(word >> 18, PublisherState::died, nobody);
+    });
+  }
+  slot.header_->published.wake_regardless();
+}
+
+}  // namespace heddle

@@ -1,0 +1,93 @@
+#include "heddle/train/policy.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "heddle/base/wait.hpp"
+#include "heddle/train/asp.hpp"
+#include "heddle/train/bsp.hpp"
+
+namespace heddle {
+namespace {
+
+constexpr const char* plan_name = "plan";
+
+// The evaluator's view, the views of four more readers, and publishers: every worker registers one
+// for its lifetime, also while a dead one's place is not yet free.
+Slot<float[]>::Options weights_options(const TrainPlan& plan, std::size_t parameters) {
+  return {.count = parameters, .views = 4, .publishers = plan.workers + 1, .buffers = 8};
+}
+
+template <class M>
+M make_or_find(Segment& segment, const char* name, const typename M::Options& options, bool make) {
+  return make ? segment.open<M>(name, options) : segment.find<M>(name);
+}
+
+}  // namespace
+
+std::span<const std::uint32_t> EpochOrder::slice(std::uint64_t epoch, std::size_t first,
+                                                 std::size_t count) {
+  if (epoch != epoch_) {
+    permutation(seed_, epoch, order_);
+    epoch_ = epoch;
+  }
+  const std::size_t begin = std::min(first, order_.size());
+  return std::span(order_).subspan(begin, std::min(count, order_.size() - begin));
+}
+
+Policy::Policy(Segment& segment, const TrainPlan& plan, Attach how)
+    : plan_(plan),
+      model_(parse_model(plan.model, plan.features, plan.classes)),
+      control_(make_or_find<SharedBuffer<std::uint64_t>>(
+          segment, "control", {(sizeof(TrainControl) + 7) / 8}, how == Attach::making)),
+      losses_(make_or_find<SharedBuffer<double>>(segment, "losses", {plan.epochs},
+                                                 how == Attach::making)),
+      weights_(make_or_find<Slot<float[]>>(segment, "weights",
+                                           weights_options(plan, model_.parameter_count()),
+                                           how == Attach::making)) {
+  if (how == Attach::making) {
+    control().last_epoch.store(plan.epochs, relaxed);  // workers do not exist yet
+    segment.open<SharedBuffer<TrainPlan>>(plan_name, {1})[0] = plan;
+  }
+}
+
+void Policy::judge(std::uint64_t epoch, bool enough) {
+  if (enough) control().last_epoch.store(epoch, release("TRAIN.last"));
+  control().judged_epoch.store(epoch, release("TRAIN.judged"));  // -> await_judgement
+  control().judged.notify_all();
+}
+
+void Policy::await_judgement(std::uint64_t epoch, const WorkerContext& context) {
+  if (plan_.target_accuracy == 0) return;
+  const auto judged = [&] {
+    return control().judged_epoch.load(acquire("TRAIN.judged")) >= epoch ||  // <- judge
+           context.stop_requested();
+  };
+  // No probe: when the main process dies its workers die with it.
+  (void)wait_for(control().judged, Deadline::never(), WaitStrategy::adaptive, judged,
+                 [] { return Status::ready; });
+}
+
+std::size_t segment_bytes(const TrainPlan& plan) {
+  const std::size_t parameters =
+      parse_model(plan.model, plan.features, plan.classes).parameter_count();
+  const std::size_t common = Slot<float[]>::bytes(weights_options(plan, parameters)) +
+                             plan.epochs * sizeof(double) + 16 * page_bytes;
+  return common + (plan.sync == Sync::bsp ? Bsp::segment_bytes(plan, parameters)
+                                          : Asp::segment_bytes(plan, parameters));
+}
+
+std::unique_ptr<Policy> make_run(Segment& segment, const TrainPlan& plan) {
+  check(plan);
+  if (plan.sync == Sync::bsp) return Bsp::make(segment, plan);
+  return Asp::make(segment, plan);
+}
+
+std::unique_ptr<Policy> join_run(Segment& segment) {
+  const TrainPlan plan = segment.find<SharedBuffer<TrainPlan>>(plan_name)[0];
+  check(plan);
+  if (plan.sync == Sync::bsp) return Bsp::join(segment, plan);
+  return Asp::join(segment, plan);
+}
+
+}  // namespace heddle

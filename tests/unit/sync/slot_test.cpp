@@ -1,0 +1,394 @@
+#include "heddle/sync/slot.hpp"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <atomic>
+#include <numeric>
+#include <thread>
+#include <vector>
+
+#include "support/allocations.hpp"
+#include "support/block.hpp"
+#include "support/fake_peers.hpp"
+
+namespace heddle {
+namespace {
+
+using test::Block;
+using test::FakePeers;
+using test::FakeTable;
+
+template <class T>
+struct Fixture {
+  explicit Fixture(const typename Slot<T>::Options& options) : block(Slot<T>::bytes(options)) {
+    Slot<T>::format(block.span(), options);
+  }
+  Slot<T> open(Peers& peers) { return Slot<T>(block.span(), peers); }
+
+  Block block;
+  FakeTable table{[this](const Dead& dead) { SlotCore::repair(block.span(), dead); }};
+};
+
+// A value that is torn unless all its words agree.
+struct Sample {
+  explicit Sample(std::uint64_t number = 0) { words.fill(number); }
+  std::uint64_t number() const { return words[0]; }
+  bool whole() const {
+    for (const std::uint64_t word : words) {
+      if (word != words[0]) return false;
+    }
+    return true;
+  }
+  std::array<std::uint64_t, 32> words;
+};
+
+TEST(Slot, is_empty_before_the_first_publication) {
+  Fixture<int> f({});
+  FakePeers self(f.table, 0);
+  Slot<int> slot = f.open(self);
+  int value = 7;
+  EXPECT_EQ(slot.pull(value).status, Status::empty);
+  EXPECT_EQ(slot.reader().pull().reading().status, Status::empty);
+  EXPECT_EQ(value, 7);
+  EXPECT_EQ(slot.version(), 0U);
+}
+
+TEST(Slot, gives_the_newest_value_with_its_version_and_time) {
+  Fixture<int> f({});
+  FakePeers self(f.table, 0);
+  Slot<int> slot = f.open(self);
+  auto publisher = slot.publisher();
+  const std::int64_t before = monotonic_ns();
+  for (int i = 1; i <= 100; ++i) {
+    ASSERT_EQ(publisher.publish(i * 10), Status::ready);
+    int value = 0;
+    const Reading reading = slot.pull(value);
+    ASSERT_TRUE(reading);
+    EXPECT_EQ(value, i * 10);
+    EXPECT_EQ(reading.version, static_cast<Version>(i));
+    EXPECT_GE(reading.published_at, before);
+    EXPECT_GE(reading.age_ns(), 0);
+  }
+}
+
+TEST(Slot, arrays_of_any_length_come_back_whole) {
+  for (const std::size_t count : {1U, 2U, 3U, 17U, 1000U, 5000U}) {
+    Fixture<float[]> f({.count = count});
+    FakePeers self(f.table, 0);
+    Slot<float[]> slot = f.open(self);
+    ASSERT_EQ(slot.count(), count);
+    auto publisher = slot.publisher();
+    std::vector<float> sent(count);
+    std::iota(sent.begin(), sent.end(), 1.0F);
+    ASSERT_EQ(publisher.publish(sent), Status::ready);
+    std::vector<float> got(count);
+    ASSERT_TRUE(slot.pull(got));
+    EXPECT_EQ(got, sent);
+    auto reader = slot.reader();
+    const auto view = reader.pull();
+    ASSERT_TRUE(view);
+    EXPECT_TRUE(std::equal(sent.begin(), sent.end(), view.values().begin(), view.values().end()));
+  }
+}
+
+TEST(Slot, an_array_of_another_length_is_refused_and_nothing_changes) {
+  Fixture<float[]> f({.count = 4});
+  FakePeers self(f.table, 0);
+  Slot<float[]> slot = f.open(self);
+  auto publisher = slot.publisher();
+  std::vector<float> five(5);
+  EXPECT_EQ(publisher.publish(five), Status::closed);
+  EXPECT_EQ(slot.pull(five).status, Status::closed);
+  EXPECT_EQ(slot.version(), 0U);
+}
+
+TEST(Slot, a_viewed_value_stays_while_others_are_published) {  // SLOT-3
+  Fixture<Sample> f({.views = 1, .publishers = 1});  // 3 buffers
+  FakePeers self(f.table, 0);
+  Slot<Sample> slot = f.open(self);
+  auto publisher = slot.publisher();
+  auto reader = slot.reader();
+  ASSERT_EQ(publisher.publish(Sample(1)), Status::ready);
+  const auto view = reader.pull();
+  ASSERT_TRUE(view);
+  for (std::uint64_t i = 2; i <= 50; ++i) {
+    ASSERT_EQ(publisher.publish(Sample(i)), Status::ready);
+    EXPECT_EQ(view->number(), 1U);
+    EXPECT_TRUE(view->whole());
+  }
+  Sample newest;
+  ASSERT_TRUE(slot.pull(newest));
+  EXPECT_EQ(newest.number(), 50U);
+}
+
+TEST(Slot, a_reader_has_one_view_at_a_time) {
+  Fixture<int> f({});
+  FakePeers self(f.table, 0);
+  Slot<int> slot = f.open(self);
+  auto publisher = slot.publisher();
+  ASSERT_EQ(publisher.publish(1), Status::ready);
+  auto reader = slot.reader();
+  {
+    const auto view = reader.pull();
+    ASSERT_TRUE(view);
+    EXPECT_EQ(reader.pull().reading().status, Status::busy);
+    EXPECT_EQ(*view, 1);
+  }
+  EXPECT_TRUE(reader.pull());
+}
+
+TEST(Slot, a_publisher_that_finds_every_buffer_pinned_is_told_busy) {
+  Fixture<int> f({.views = 2, .publishers = 1, .buffers = 2});
+  FakePeers self(f.table, 0);
+  Slot<int> slot = f.open(self);
+  auto publisher = slot.publisher();
+  auto a = slot.reader();
+  auto b = slot.reader();
+  ASSERT_EQ(publisher.publish(1), Status::ready);
+  auto first = a.pull();
+  ASSERT_EQ(publisher.publish(2), Status::ready);
+  auto second = b.pull();
+  EXPECT_EQ(publisher.publish(3), Status::busy);
+  EXPECT_EQ(*first, 1);
+  EXPECT_EQ(*second, 2);
+  { const auto gone = std::move(first); }
+  EXPECT_EQ(publisher.publish(3), Status::ready);
+}
+
+TEST(Slot, a_dead_readers_pin_is_found_and_given_back) {
+  Fixture<int> f({.views = 1, .publishers = 1, .buffers = 2});
+  FakePeers self(f.table, 0);
+  FakePeers victim(f.table, 1);
+  Slot<int> slot = f.open(self);
+  auto publisher = slot.publisher();
+  ASSERT_EQ(publisher.publish(1), Status::ready);
+  Slot<int> theirs = f.open(victim);
+  auto reader = theirs.reader();
+  auto view = reader.pull();
+  ASSERT_TRUE(view);
+  ASSERT_EQ(publisher.publish(2), Status::ready);
+  ASSERT_EQ(publisher.publish(3), Status::busy);
+  f.table.kill(victim.self());
+  EXPECT_EQ(publisher.publish(3), Status::ready);
+  EXPECT_NO_THROW(slot.reader());  // and its place among the views
+  victim.forked();                 // the dead do not run destructors
+}
+
+TEST(Slot, a_full_table_names_its_size_and_makes_room_when_one_dies) {
+  Fixture<int> f({.views = 1, .publishers = 1});
+  FakePeers self(f.table, 0);
+  FakePeers victim(f.table, 1);
+  Slot<int> slot = f.open(self);
+  Slot<int> theirs = f.open(victim);
+  auto reader = theirs.reader();
+  auto publisher = theirs.publisher();
+  try {
+    auto another = slot.reader();
+    FAIL() << "there was no room";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Errc::too_many);
+    EXPECT_NE(std::string(error.what()).find("all 1 views"), std::string::npos);
+  }
+  EXPECT_THROW(slot.publisher(), Error);
+  f.table.kill(victim.self());
+  auto another = slot.reader();
+  auto successor = slot.publisher();
+  victim.forked();
+}
+
+TEST(Slot, waiters_are_told_when_the_last_publisher_has_died) {
+  Fixture<int> f({});
+  FakePeers self(f.table, 0);
+  FakePeers victim(f.table, 1);
+  Slot<int> slot = f.open(self);
+  Slot<int> theirs = f.open(victim);
+  auto publisher = theirs.publisher();
+  ASSERT_EQ(publisher.publish(1), Status::ready);
+  f.table.kill(victim.self());
+  EXPECT_EQ(slot.wait_newer(1, Deadline::never()), Status::peer_died);
+  int value = 0;
+  EXPECT_TRUE(slot.pull(value));  // the last value is still served
+  EXPECT_EQ(value, 1);
+  auto successor = slot.publisher();
+  EXPECT_EQ(slot.wait_newer(1, Deadline::after(std::chrono::milliseconds(5))), Status::timeout);
+  victim.forked();
+}
+
+TEST(Slot, a_sleeping_waiter_is_woken_by_a_publication) {
+  Fixture<int> f({});
+  FakePeers self(f.table, 0);
+  FakePeers other(f.table, 1);
+  Slot<int> slot = f.open(self);
+  std::thread publishing([&] {
+    Slot<int> theirs = f.open(other);
+    auto publisher = theirs.publisher();
+    for (int i = 1; i <= 200; ++i) {
+      EXPECT_EQ(publisher.publish(i), Status::ready);
+      while (theirs.version() < static_cast<Version>(i)) yield();
+    }
+  });
+  for (Version seen = 0; seen < 200; seen = slot.version()) {
+    ASSERT_EQ(slot.wait_newer(seen, Deadline::after(std::chrono::seconds(20)), WaitStrategy::sleep),
+              Status::ready);
+  }
+  publishing.join();
+}
+
+TEST(Slot, waiting_ends_at_the_deadline) {
+  Fixture<int> f({});
+  FakePeers self(f.table, 0);
+  Slot<int> slot = f.open(self);
+  EXPECT_EQ(slot.wait_newer(0, Deadline::now()), Status::timeout);
+  EXPECT_EQ(slot.wait_newer(0, Deadline::after(std::chrono::milliseconds(3))), Status::timeout);
+}
+
+TEST(Slot, readers_never_return_a_torn_or_an_older_value) {  // SLOT-2
+  constexpr int publications = 60'000;
+  Fixture<Sample> f({.views = 2, .publishers = 2});
+  std::atomic<int> publishing = 2;
+  std::atomic<int> wrong = 0;
+  std::atomic<std::uint64_t> reads = 0;
+  const auto publish = [&](std::uint32_t index) {
+    FakePeers self(f.table, index);
+    Slot<Sample> slot = f.open(self);
+    auto publisher = slot.publisher();
+    for (int i = 0; i < publications; ++i) {
+      // The value tells its publisher and its number there.
+      const Sample sample(std::uint64_t{index} << 32 | static_cast<std::uint64_t>(i));
+      if (publisher.publish(sample) != Status::ready) ++wrong;
+    }
+    --publishing;
+  };
+  const auto copying = [&] {
+    FakePeers self(f.table, 2);
+    Slot<Sample> slot = f.open(self);
+    std::array<std::uint64_t, 2> newest{};
+    Version last = 0;
+    Sample sample;
+    while (publishing > 0) {
+      const Reading reading = slot.pull(sample);
+      if (!reading) continue;
+      ++reads;
+      const std::uint64_t number = sample.number() & 0xffffffff;
+      std::uint64_t& seen = newest[sample.number() >> 32];
+      if (!sample.whole() || reading.version < last || number < seen) ++wrong;
+      seen = number;
+      last = reading.version;
+    }
+  };
+  const auto viewing = [&] {
+    FakePeers self(f.table, 3);
+    Slot<Sample> slot = f.open(self);
+    auto reader = slot.reader();
+    while (publishing > 0) {
+      const auto view = reader.pull();
+      if (!view) continue;
+      ++reads;
+      const std::uint64_t number = view->number();
+      if (!view->whole()) ++wrong;
+      yield();
+      if (!view->whole() || view->number() != number) ++wrong;
+    }
+  };
+  std::vector<std::thread> threads;
+  threads.emplace_back(publish, 0);
+  threads.emplace_back(publish, 1);
+  threads.emplace_back(copying);
+  threads.emplace_back(viewing);
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_GT(reads, 0U);
+  FakePeers self(f.table, 0);
+  EXPECT_EQ(f.open(self).version(), 2U * publications);  // none was lost, none counted twice
+}
+
+TEST(Slot, a_late_recoverer_does_not_take_a_newcomers_pin) {
+  Fixture<int> f({.views = 1, .publishers = 1});
+  FakePeers self(f.table, 0);
+  FakePeers victim(f.table, 1);
+  Slot<int> slot = f.open(self);
+  auto publisher = slot.publisher();
+  ASSERT_EQ(publisher.publish(1), Status::ready);
+  {
+    Slot<int> theirs = f.open(victim);
+    auto reader = theirs.reader();
+    auto view = reader.pull();
+    f.table.kill(victim.self());
+    victim.forked();
+  }
+  const Dead late = f.table.dead_of(victim.self());
+  ASSERT_TRUE(self.recover_if_dead(victim.self()));
+  f.table.rejoin(victim.self());
+  FakePeers newcomer(f.table, 1);
+  Slot<int> theirs = f.open(newcomer);
+  auto reader = theirs.reader();
+  const auto view = reader.pull();
+  SlotCore::repair(f.block.span(), late);
+  EXPECT_THROW(slot.reader(), Error);  // the one pin is still the newcomer's
+}
+
+TEST(Slot, a_forked_child_gets_closed) {
+  Fixture<int> f({});
+  FakePeers self(f.table, 0);
+  Slot<int> slot = f.open(self);
+  auto publisher = slot.publisher();
+  auto reader = slot.reader();
+  ASSERT_EQ(publisher.publish(1), Status::ready);
+  self.forked();
+  EXPECT_EQ(publisher.publish(2), Status::closed);
+  EXPECT_EQ(reader.pull().reading().status, Status::closed);
+  EXPECT_EQ(slot.wait_newer(0, Deadline::never()), Status::closed);
+  EXPECT_EQ(slot.version(), 1U);
+}
+
+TEST(Slot, impossible_options_are_refused) {
+  EXPECT_THROW(Slot<int>::bytes({.publishers = 0}), Error);
+  EXPECT_THROW(Slot<int>::bytes({.buffers = 1}), Error);
+  EXPECT_THROW(Slot<int>::bytes({.buffers = 70'000}), Error);
+  EXPECT_THROW(Slot<float[]>::bytes({.count = 0}), Error);
+  EXPECT_THROW(Slot<float[]>::bytes({.count = SIZE_MAX}), Error);
+}
+
+TEST(Slot, a_damaged_header_is_refused) {
+  Fixture<int> f({});
+  FakePeers self(f.table, 0);
+  for (std::size_t at = 0; at < 20; at += 4) {  // each field in turn
+    std::uint32_t saved = 0;
+    std::memcpy(&saved, f.block.span().data() + at, 4);
+    const std::uint32_t damaged = 0x7fffffff;
+    std::memcpy(f.block.span().data() + at, &damaged, 4);
+    EXPECT_THROW(f.open(self), Error) << at;
+    std::memcpy(f.block.span().data() + at, &saved, 4);
+  }
+  EXPECT_THROW(Slot<int>(f.block.span().first(100), self), Error);
+  EXPECT_NO_THROW(f.open(self));
+}
+
+TEST(Slot, its_footprint_is_what_the_formula_says) {
+  // 128 header + 64 for each publisher, view and buffer + buffers * value rounded to 64 bytes
+  EXPECT_EQ(Slot<int>::bytes({.views = 3, .publishers = 2, .buffers = 5}),
+            128 + 64 * (2 + 3 + 5) + 5 * 64U);
+  EXPECT_EQ(Slot<float[]>::bytes({.count = 20, .views = 0, .publishers = 1, .buffers = 2}),
+            128 + 64 * (1 + 0 + 2) + 2 * 128U);
+}
+
+TEST(Slot, the_hot_path_allocates_nothing) {
+  Fixture<Sample> f({});
+  FakePeers self(f.table, 0);
+  Slot<Sample> slot = f.open(self);
+  auto publisher = slot.publisher();
+  auto reader = slot.reader();
+  Sample sample(3);
+  const long before = test::allocations;
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_EQ(publisher.publish(sample), Status::ready);
+    EXPECT_TRUE(slot.pull(sample));
+    EXPECT_TRUE(reader.pull());
+    EXPECT_EQ(slot.wait_newer(0, Deadline::never()), Status::ready);
+  }
+  EXPECT_EQ(test::allocations, before);
+}
+
+}  // namespace
+}  // namespace heddle
