@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -42,7 +42,7 @@ void TrainDisplay::line(const std::string& text) {
 
 void TrainDisplay::clear_bar() {
   if (drawn_ == 0) return;
-  print("\r" + std::string(drawn_, ' ') + "\r");
+  print(fmt::format("\r{:{}}\r", "", drawn_));
   drawn_ = 0;
 }
 
@@ -97,7 +97,7 @@ void TrainDisplay::epoch(std::uint64_t epoch, double loss, const std::optional<E
   constexpr std::size_t width = 24;
   const std::size_t filled = epoch * width / plan_.epochs;
   const std::string bar =
-      "[" + std::string(filled, '#') + std::string(width - filled, '.') + "] " + figures;
+      fmt::format("[{:#<{}}{:.<{}}] {}", "", filled, "", width - filled, figures);
   clear_bar();
   print(bar);
   drawn_ = bar.size();

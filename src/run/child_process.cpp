@@ -31,8 +31,8 @@ ChildProcess::ChildProcess(const Launch& launch) : program_(launch.program), par
   // All that allocates comes before the fork: another thread may hold malloc's lock right then.
   const std::vector<char*> arguments = pointers_to(launch.arguments);
   const std::vector<char*> environment = pointers_to(launch.environment);
-  void* page = mmap(nullptr, sizeof(Failure), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-                    -1, 0);
+  void* page =
+      mmap(nullptr, sizeof(Failure), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (page == MAP_FAILED) throw_system_error("cannot map a page for a new process", errno);
   failure_ = static_cast<Failure*>(page);
 
@@ -85,7 +85,8 @@ void ChildProcess::become(const Launch& launch, char* const* arguments, char* co
     require(fcntl(launch.inherited_fd, F_SETFD, 0) == 0, "cannot hand the segment on");
   }
   if (launch.cores) {
-    require(sched_setaffinity(0, sizeof(cpu_set_t), &*launch.cores) == 0, "cannot pin it to its core");
+    require(sched_setaffinity(0, sizeof(cpu_set_t), &*launch.cores) == 0,
+            "cannot pin it to its core");
   }
   execve(launch.program.c_str(), arguments, environment);
   require(false, "cannot execute it");
@@ -122,8 +123,8 @@ Ending ChildProcess::reap() noexcept {
   Ending ending;
   (info.si_code == CLD_EXITED ? ending.code : ending.signal) = info.si_status;
   if (failure_->step != nullptr) {
-    ending.not_started = program_ + ": " + failure_->step + ": " +
-                         std::generic_category().message(failure_->error);
+    ending.not_started =
+        program_ + ": " + failure_->step + ": " + std::generic_category().message(failure_->error);
   }
   return ending;
 }

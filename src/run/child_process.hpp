@@ -24,8 +24,8 @@ struct Launch {
 };
 
 struct Ending {
-  int signal = 0;  ///< that killed it
-  int code = 0;    ///< that it exited with
+  int signal = 0;           ///< that killed it
+  int code = 0;             ///< that it exited with
   std::string not_started;  ///< why it never came to run its program; empty when it did
 };
 

@@ -1,6 +1,5 @@
 #include "heddle/run/supervisor.hpp"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <time.h>
@@ -17,6 +16,7 @@
 #include "child_process.hpp"
 #include "heddle/base/error.hpp"
 #include "heddle/run/worker.hpp"
+#include "heddle/shm/file_descriptor.hpp"
 
 namespace heddle {
 namespace {
@@ -102,9 +102,7 @@ Supervisor::Supervisor(Segment& segment, Options options)
   program_ = find_program(options_.command.front());
 
   if (segment.name().empty()) {
-    // Its number must not be that of a standard stream.
-    segment_file_ = FileDescriptor(fcntl(segment.fd(), F_DUPFD_CLOEXEC, 3));
-    if (segment_file_.get() < 0) throw_system_error("cannot duplicate the segment's file", errno);
+    segment_file_ = duplicate(segment.fd());
   }
   struct sigaction children {};
   sigaction(SIGCHLD, nullptr, &children);
@@ -126,15 +124,13 @@ EventRing& Supervisor::events(std::uint32_t rank) noexcept { return ranks_[rank]
 
 std::vector<Supervisor::Happening> Supervisor::poll(Deadline deadline) {
   std::vector<Happening> seen;
-  start_due(seen);
-  while (seen.empty() && state_ == State::running) {
-    const bool over = deadline.left(monotonic_ns()) <= 0;
-    wait(over ? Deadline::now() : deadline);
+  while (state_ == State::running) {
     take_signals(seen);
     if (!seen.empty()) break;  // perhaps the end: start nobody before the caller has decided
     take_endings(seen);
     start_due(seen);
-    if (over) break;
+    if (!seen.empty() || deadline.left(monotonic_ns()) <= 0) break;
+    wait(deadline);
   }
   return seen;
 }
@@ -234,8 +230,7 @@ void Supervisor::judge(Rank& rank, const Happening& ending, std::vector<Happenin
     return;
   }
   if (restarts_ == options_.max_restarts) {
-    give_up(ending.text + ", and " + std::to_string(restarts_) + " restarts are all that is allowed",
-            seen);
+    give_up(ending.text + ", and all " + std::to_string(restarts_) + " restarts are used", seen);
     return;
   }
   ++restarts_;
@@ -266,8 +261,10 @@ void Supervisor::wait(Deadline deadline) noexcept {
   std::int64_t left = deadline.left(now);
   std::vector<pollfd> watched{{signals_.fd(), POLLIN, 0}};
   for (const Rank& rank : ranks_) {
-    if (rank.child) watched.push_back({rank.child->pidfd(), POLLIN, 0});
-    else if (!rank.is_finished) left = std::min(left, rank.due - now);
+    if (rank.child)
+      watched.push_back({rank.child->pidfd(), POLLIN, 0});
+    else if (!rank.is_finished)
+      left = std::min(left, rank.due - now);
   }
   left = std::max<std::int64_t>(left, 0);
   const timespec limit{left / (1000 * millisecond), left % (1000 * millisecond)};

@@ -22,8 +22,9 @@ static_assert(std::atomic<bool>::is_always_lock_free, "set by a signal handler")
 
 [[noreturn]] void throw_not_a_worker(const std::string& what) {
   throw Error(Errc::invalid_argument,
-              what + ": a worker is started by a supervisor, which sets HEDDLE_SEGMENT or "
-                     "HEDDLE_SEGMENT_FD, HEDDLE_RANK and HEDDLE_SIZE");
+              what +
+                  ": a worker is started by a supervisor, which sets HEDDLE_SEGMENT or "
+                  "HEDDLE_SEGMENT_FD, HEDDLE_RANK and HEDDLE_SIZE");
 }
 
 std::uint32_t number_from(const char* variable) {

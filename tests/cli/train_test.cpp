@@ -218,7 +218,7 @@ TEST_F(Train, bad_options_are_refused_in_one_line) {
   expect_refused({"train", "--data", "cats"}, "digits");
   expect_refused({"train", "extra"}, "extra");
   expect_refused({"dance"}, "dance");
-  expect_refused({}, "subcommand");
+  expect_refused({}, "subcommand is required");
 }
 
 TEST_F(Train, bad_segment_names_are_refused) {

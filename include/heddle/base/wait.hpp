@@ -60,9 +60,11 @@ class Event {
       if (futex_wake(word_, 1) == 0) {
         // Nobody slept. Somebody may have announced itself since then, finding the bit set, and
         // even fallen asleep on `woken`: it must not sleep on without its bit. Later sleepers
-        // find another word than they announced, and FUTEX_WAIT returns at once.
+        // find another word than they announced, and FUTEX_WAIT returns at once. The count moves
+        // again for that: else the next announcement would bring `woken` back, and whoever
+        // announced that and was slow to fall asleep would miss a change in between.
         word = woken;
-        if (word_.compare_exchange(word, woken & ~sleepers_bit, relaxed)) {
+        if (word_.compare_exchange(word, (woken + one_count) & ~sleepers_bit, relaxed)) {
           futex_wake(word_, all_sleepers);
         }
       }

@@ -34,7 +34,7 @@ struct WorkerEvent {
   std::uint32_t epoch;
   std::uint64_t step;
   std::uint64_t samples;  ///< since this worker's last event
-  double loss_sum;        ///< of these samples. Sums, so that an event that was dropped can be added
+  double loss_sum;  ///< of these samples. Sums, so that an event that was dropped can be added
 };
 static_assert(std::is_trivially_copyable_v<WorkerEvent> && sizeof(WorkerEvent) == 32);
 

@@ -44,7 +44,7 @@ class Supervisor {
   struct Options {
     std::vector<std::string> command;  ///< the program (a path, or found in PATH) and its arguments
     std::uint32_t workers = 1;
-    std::uint32_t max_restarts = 100;  ///< of all workers together
+    std::uint32_t max_restarts = 100;                          ///< of all workers together
     std::chrono::nanoseconds grace = std::chrono::seconds(2);  ///< from SIGTERM to SIGKILL
     bool pin = false;  ///< rank r runs on the (r mod n)th of the n cores that we may use
     std::vector<std::pair<std::string, std::string>> environment;  ///< beside what we have
@@ -52,10 +52,10 @@ class Supervisor {
 
   struct Happening {
     enum class Kind {
-      started,      ///< a worker, for the first time or again
-      died,         ///< of a signal or with an exit code; it will be started again, or gave_up follows
-      finished,     ///< a worker has exited with 0
-      gave_up,      ///< the run has failed, and `text` says why; the other workers still live
+      started,   ///< a worker, for the first time or again
+      died,      ///< of a signal or with an exit code; it will be started again, or gave_up follows
+      finished,  ///< a worker has exited with 0
+      gave_up,   ///< the run has failed, and `text` says why; the other workers still live
       interrupted,  ///< SIGINT, SIGTERM or SIGHUP has come: time to stop()
     };
     Kind kind;

@@ -330,7 +330,7 @@ TEST_P(BarrierOf, joins_and_leaves_in_mid_run) {
 // One party passes epochs as fast as it can, so they end while newcomers are between their look at
 // the outcome and their claim.
 TEST_P(BarrierOf, newcomer_is_never_overlooked) {
-  constexpr std::uint64_t most = 1 << 24;
+  constexpr std::uint64_t most = 1 << 23;
   World world(of(1));
   std::vector<std::atomic<std::uint8_t>> arrived(most);
   std::vector<std::uint8_t> seen(most);  // by the one that is always there
