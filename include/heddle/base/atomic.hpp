@@ -63,7 +63,17 @@ class Atomic {
   alignas(sizeof(T)) T value_;
 };
 
-inline void fence(Order order) noexcept { std::atomic_thread_fence(order); }
+inline void fence(Order order) noexcept {
+#if defined(__clang__) && defined(__x86_64__)
+  // A locked instruction on one's own stack is a full fence too, and takes 8 ns where clang's
+  // mfence takes 40. (GCC emits it by itself.)
+  if (order == std::memory_order_seq_cst) {
+    asm volatile("lock; orl $0, (%%rsp)" ::: "memory", "cc");
+    return;
+  }
+#endif
+  std::atomic_thread_fence(order);
+}
 
 /// Sleeps while `word` still is `expected`, at most `nanoseconds`. Spurious returns are allowed.
 /// Shared between processes (no FUTEX_PRIVATE_FLAG).
