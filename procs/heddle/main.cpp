@@ -39,6 +39,12 @@ int main(int argc, char** argv) {
   heddle::TrainOptions train;
   CLI::App* train_app = add_train_command(app, train);
   CLI::App* worker_app = app.add_subcommand("worker", "what heddle train starts")->group("");
+  if (const std::string first = argc > 1 ? argv[1] : ""; !first.empty() && first[0] != '-') {
+    const auto named = [&](const CLI::App* command) { return command->check_name(first); };
+    if (app.get_subcommands(named).empty()) {
+      return complain("unknown command \"" + first + "\": there is train", bad_input);
+    }
+  }
   try {
     app.parse(argc, argv);
     if (train_app->parsed()) return train_command(train);

@@ -201,8 +201,7 @@ bool LeaseRing::caught_up() noexcept {
 
 // Whether the slot must be looked at again. Going past costs everybody a scan when the producer
 // returns, so it is only for a producer that has stopped with others' tasks behind it.
-bool LeaseRing::go_past_filling(LeaseSlot& slot, LeaseWord filling,
-                                std::uint64_t ticket) noexcept {
+bool LeaseRing::go_past_filling(LeaseSlot& slot, LeaseWord filling, std::uint64_t ticket) noexcept {
   const auto changes_within = [&](int pauses) {
     for (int i = 0; i < pauses; ++i) {
       if (slot.word.load(relaxed) != filling.bits()) return true;
@@ -321,9 +320,13 @@ void LeaseRing::opened_way(std::uint64_t ticket) noexcept {
   for (std::uint64_t i = 0; i <= mask_; ++i) {
     switch (LeaseWord(at(ticket + i).word.load(seq_cst("QUEUE.way"))).state()) {
       case LeaseState::filling:
-      case LeaseState::queued: return;
-      case LeaseState::free: header_->not_full.notify_all(); return;
-      default: break;
+      case LeaseState::queued:
+        return;
+      case LeaseState::free:
+        header_->not_full.notify_all();
+        return;
+      default:
+        break;
     }
   }
 }
@@ -371,11 +374,18 @@ LeaseCounts LeaseRing::count() const noexcept {
   for (std::uint64_t i = 0; i <= mask_; ++i) {
     switch (LeaseWord(at(i).word.load(relaxed)).state()) {
       case LeaseState::filling:
-      case LeaseState::abandoned: ++counts.filling; break;
+      case LeaseState::abandoned:
+        ++counts.filling;
+        break;
       case LeaseState::queued:
-      case LeaseState::requeue: ++counts.waiting; break;
-      case LeaseState::leased: ++counts.leased; break;
-      default: break;
+      case LeaseState::requeue:
+        ++counts.waiting;
+        break;
+      case LeaseState::leased:
+        ++counts.leased;
+        break;
+      default:
+        break;
     }
   }
   return counts;
@@ -392,10 +402,17 @@ void LeaseRing::repair(std::span<std::byte> memory, const Dead& dead) noexcept {
       if (!dead.owns(word.owner().bits())) break;
       LeaseWord next = word;
       switch (word.state()) {
-        case LeaseState::filling: next = word.next_cycle().as(LeaseState::free, nobody); break;
-        case LeaseState::abandoned: next = word.as(LeaseState::free, nobody); break;
-        case LeaseState::leased: next = word.as(LeaseState::requeue, nobody); break;
-        default: break;  // damaged: these have no owner
+        case LeaseState::filling:
+          next = word.next_cycle().as(LeaseState::free, nobody);
+          break;
+        case LeaseState::abandoned:
+          next = word.as(LeaseState::free, nobody);
+          break;
+        case LeaseState::leased:
+          next = word.as(LeaseState::requeue, nobody);
+          break;
+        default:
+          break;  // damaged: these have no owner
       }
       if (next == word) break;
       if (!dead.still()) return;  // a newcomer: others have finished a whole pass

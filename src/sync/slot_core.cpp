@@ -218,28 +218,33 @@ bool SlotCore::is_pinned(std::uint32_t buffer) const noexcept {
 }
 
 bool SlotCore::claim_buffer(std::uint32_t& buffer, std::uint64_t& generation) noexcept {
-  // From the one after the latest on, which is the oldest when nothing is pinned: a reader that
-  // copies the latest has the longest time.
-  const std::uint32_t first = buffer_of(latest().load(relaxed)) + 1;
-  for (std::uint32_t step = 0; step < shape_.buffers; ++step) {
-    buffer = (first + step) % shape_.buffers;
-    Meta& meta = metas_[buffer];
-    std::uint64_t word = meta.word.load(acquire("SLOT.reuse"));  // <- SLOT.idle
-    if (owner_of(word)) continue;
-    const std::uint64_t seen = latest().load(relaxed);  // ordered by SLOT.reuse
-    if (version_of(seen) != 0 && buffer_of(seen) == buffer) continue;  // SLOT-1
-    generation = generation_of(word) + 1;
-    if (!meta.word.compare_exchange(word, pack_word(generation, peers_->self()),
-                                    acq_rel("SLOT.claim"))) {
-      continue;
+  for (;;) {
+    const std::uint64_t before = latest().load(relaxed);
+    bool disturbed = false;
+    // From the one after the latest on, which is the oldest when nothing is pinned: a reader that
+    // copies the latest has the longest time.
+    for (std::uint32_t step = 1; step <= shape_.buffers; ++step) {
+      buffer = (buffer_of(before) + step) % shape_.buffers;
+      Meta& meta = metas_[buffer];
+      std::uint64_t word = meta.word.load(acquire("SLOT.reuse"));  // <- SLOT.idle
+      if (owner_of(word)) continue;
+      const std::uint64_t seen = latest().load(relaxed);  // ordered by SLOT.reuse
+      if (version_of(seen) != 0 && buffer_of(seen) == buffer) continue;  // SLOT-1
+      generation = generation_of(word) + 1;
+      if (!meta.word.compare_exchange(word, pack_word(generation, peers_->self()),
+                                      acq_rel("SLOT.claim"))) {
+        disturbed = true;
+        continue;
+      }
+      // The claim, then the pins (pairs with SLOT.pinned), and the claim, then the bytes
+      // (-> SLOT.recheck).
+      fence(seq_cst("SLOT.claimed"));
+      if (!is_pinned(buffer)) return true;  // SLOT-3
+      meta.word.store(pack_word(generation, nobody), release("SLOT.idle"));  // -> SLOT.reuse
     }
-    // The claim, then the pins (pairs with SLOT.pinned), and the claim, then the bytes
-    // (-> SLOT.recheck).
-    fence(seq_cst("SLOT.claimed"));
-    if (!is_pinned(buffer)) return true;  // SLOT-3
-    meta.word.store(pack_word(generation, nobody), release("SLOT.idle"));  // -> SLOT.reuse
+    // A buffer that was passed may have come free meanwhile, if others made progress.
+    if (!disturbed && latest().load(relaxed) == before) return false;
   }
-  return false;
 }
 
 Status SlotCore::publish(const void* value) noexcept {

@@ -215,6 +215,7 @@ TEST(TaskQueueProcess, a_push_wakes_a_consumer_that_sleeps_in_another_process) {
 
 // Everything is killed at random, those who recover the dead too, and started again. What a
 // producer was told is pushed must be done; what is done twice must have had a worker killed.
+// Producers and workers linger in the middle of a push and of a task, so that most die there.
 TEST(TaskQueueProcess, a_kill_storm_loses_nothing) {
   constexpr auto length = 2s;
   constexpr std::size_t most = 16'000'000;
@@ -230,15 +231,26 @@ TEST(TaskQueueProcess, a_kill_storm_loses_nothing) {
   account.pushing = true;
 
   Fixture f;
+  const auto linger = [](std::uint64_t number) {
+    for (std::uint64_t i = number * 7 % 64; i != 0; --i) heddle::pause();
+  };
   const auto produce = [&](Line&) {
     Segment segment = f.join();
-    Queue queue = segment.find<Queue>(name);
+    LeaseRing ring = ring_of(segment);
     while (account.pushing) {
       const std::uint64_t number = account.drawn.fetch_add(1);
       if (number >= most) return;
-      const Status status = queue.push(Job::of(number));
-      if (status == Status::ready) account.pushed[number] = 1;
-      if (status != Status::ready) ++account.wrong;
+      LeaseRing::Reservation slot;
+      if (ring.reserve(slot, long_enough()) != Status::ready) ++account.wrong;
+      const Job job = Job::of(number);
+      std::memcpy(slot.payload(ring.payload_at()), &job, sizeof(Job) / 2);
+      linger(number);
+      std::memcpy(slot.payload(ring.payload_at()), &job, sizeof(Job));
+      if (slot.commit() == Status::ready) {
+        account.pushed[number] = 1;
+      } else {
+        ++account.wrong;
+      }
     }
   };
   const auto work = [&](Line&) {
@@ -251,7 +263,9 @@ TEST(TaskQueueProcess, a_kill_storm_loses_nothing) {
         ++account.torn;
         continue;
       }
+      linger(job.number);
       ++account.done[job.number];
+      linger(job.number / 64);
       if (task.complete() != Status::ready) ++account.wrong;
     }
     if (task.status() != Status::closed) ++account.wrong;

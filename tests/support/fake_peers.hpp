@@ -17,15 +17,16 @@ class FakeTable {
     for (auto& entry : entries_) entry.store(alive, relaxed);
   }
 
-  /// `owner` stops for ever; nothing is repaired until somebody looks.
-  void kill(Owner owner) { entries_[owner.index()].store(dead, relaxed); }
+  /// `owner` stops for ever; nothing is repaired until somebody looks. Whoever finds it dead has seen
+  /// all that it did, as the kernel sees to for real processes (axiom LIVE-1).
+  void kill(Owner owner) { entries_[owner.index()].store(dead, release("LIVE-1")); }
   /// Somebody else joins at the place of a dead and repaired participant.
   void rejoin(Owner owner) { entries_[owner.index()].store(alive, relaxed); }
 
   Dead dead_of(Owner owner) const { return Dead(owner, entries_[owner.index()], dead); }
 
   bool recover_if_dead(Owner owner) {
-    if (!owner || entries_[owner.index()].load(relaxed) != dead) return false;
+    if (!owner || entries_[owner.index()].load(acquire("LIVE-1")) != dead) return false;
     repair_(dead_of(owner));
     return true;
   }

@@ -16,15 +16,15 @@
 //                 BARRIER-3  its outcome stays until every living member has seen it (they arrive
 //                            at the next epoch only then, and by BARRIER-2 it ends no sooner)
 //                 BARRIER-4  `arrived` of a place never falls; a claim of a gone place raises it
-// Edges           .arrive .claim .leave .gone -> .scan      what was done before an epoch
-//                 .end -> .pass                             is seen after it
-//                 arrive, fence -> scan | arrive, fence -> scan     of two last ones, one sees both
-//                 claim, fence -> outcome | outcome, fence -> scan  a newcomer is seen, or sees that
-//                                                                   it may have been overlooked
+// Edges           .arrive .claim .leave .gone -> .scan, .end -> .pass: what was done before the end
+//                 of an epoch is seen after it
+//                 arrive, fence -> scan | arrive, fence -> scan: of two last ones, one sees both
+//                 claim, fence -> outcome | outcome, fence -> scan: a newcomer is seen, or sees
+//                 that it may have been overlooked
 //                 recycle: a gone place is claimed when the epoch that it missed has ended
-// On death        before its arrival: the epoch ends without it, and says so.  After: this epoch ends
-//                 well, the next says so.  Before its last arrival had ended the epoch: any other
-//                 ends it.  In join: as one that has arrived
+// On death        before its arrival: the epoch ends without it, and says so.  After it: the epoch
+//                 ends well, the next one says so.  Last to arrive, but before it ended the epoch:
+//                 anyone ends it.  In join: nothing is left, or a party that has arrived
 // Not for         a thread that stops while its process lives
 // More            docs/barrier.md: the argument for each, and what differs from the design's draft
 
@@ -73,8 +73,8 @@ class Barrier {
   static void repair(std::span<std::byte> memory, const Dead& dead) noexcept;
 
   /// Takes a place. The open epoch does not wait for the newcomer, who arrives first at the next.
-  /// Before the first epoch, which opens when `parties` have joined, a newcomer takes over the place
-  /// of one that died. Throws Error: too_many when each place has a living owner; timeout when
+  /// The first epoch opens when `parties` have joined; until then newcomers take over the places of
+  /// those that died. Throws Error: too_many when each place has a living owner; timeout when
   /// those of the dead do not come free in time; closed in a forked child.
   Party join(Deadline deadline = Deadline::never());
 
@@ -92,7 +92,9 @@ class Barrier {
   // Epochs up to `gathering` are the time before the first one. Its claims count `arrived` up from
   // 1, so that places change hands in it and BARRIER-4 holds.
   static constexpr std::uint64_t gathering = 1U << 20;
-  static constexpr std::uint64_t number(std::uint64_t epoch) { return epoch - gathering; }
+  static constexpr std::uint64_t number(std::uint64_t epoch) {  // as callers count
+    return std::max(epoch, gathering) - gathering;
+  }
 
   static constexpr std::uint64_t owner_mask = 0x3ff;
   static constexpr std::uint64_t gone_bit = owner_mask + 1;
@@ -169,7 +171,7 @@ class Barrier {
         seen.died = owner_of(word);
       }
     }
-    seen.over = taken >= (open == gathering ? parties_ : 1);
+    seen.over = open != gathering || taken >= parties_;
     return seen;
   }
 
@@ -195,7 +197,7 @@ class Barrier {
   Shared* shared_ = nullptr;
   // Private, since checked on attaching.
   Word* places_ = nullptr;
-  std::uint32_t stride_ = 1;  // from one place to the next, in words
+  std::size_t stride_ = 1;  // from one place to the next, in words
   std::uint32_t max_parties_ = 0;
   std::uint32_t parties_ = 0;
   OnDeath on_death_ = OnDeath::report;
@@ -278,7 +280,8 @@ class Barrier::Party {
   bool is_member() const noexcept { return place_ != nullptr && barrier_.peers_->present(); }
   /// Less than max_parties; no two members have the same at a time.
   std::uint32_t place() const noexcept {
-    return static_cast<std::uint32_t>(place_ - barrier_.places_) / barrier_.stride_;
+    const auto words = static_cast<std::size_t>(place_ - barrier_.places_);
+    return static_cast<std::uint32_t>(words / barrier_.stride_);
   }
 
  private:

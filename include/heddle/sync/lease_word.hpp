@@ -78,9 +78,9 @@ struct LeaseRingHeader {
   std::uint32_t capacity;  ///< a power of two; this and the next two are fixed by format
   std::uint32_t payload_bytes;
   std::uint32_t payload_alignment;
-  Atomic<std::uint32_t> phase;  ///< LeasePhase
-  Event not_empty;              ///< for consumers: a task has come, or the queue was closed
-  Event not_full;               ///< for producers: a slot has become free, or the same
+  Atomic<std::uint32_t> phase;     ///< LeasePhase
+  Event not_empty;                 ///< for consumers: a task has come, or the queue was closed
+  Event not_full;                  ///< for producers: a slot has become free, or the same
   Atomic<std::uint64_t> returned;  ///< how often a task was put behind the backs of consumers
   std::uint64_t reserved_0[4];
   Atomic<std::uint64_t> tail;  ///< hint: producers have passed all tickets below. Producers' line

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <atomic>
+#include <barrier>
 #include <numeric>
 #include <thread>
 #include <vector>
@@ -249,10 +250,12 @@ TEST(Slot, readers_never_return_a_torn_or_an_older_value) {  // SLOT-2
   std::atomic<int> publishing = 2;
   std::atomic<int> wrong = 0;
   std::atomic<std::uint64_t> reads = 0;
+  std::barrier together(4);
   const auto publish = [&](std::uint32_t index) {
     FakePeers self(f.table, index);
     Slot<Sample> slot = f.open(self);
     auto publisher = slot.publisher();
+    together.arrive_and_wait();
     for (int i = 0; i < publications; ++i) {
       // The value tells its publisher and its number there.
       const Sample sample(std::uint64_t{index} << 32 | static_cast<std::uint64_t>(i));
@@ -263,6 +266,7 @@ TEST(Slot, readers_never_return_a_torn_or_an_older_value) {  // SLOT-2
   const auto copying = [&] {
     FakePeers self(f.table, 2);
     Slot<Sample> slot = f.open(self);
+    together.arrive_and_wait();
     std::array<std::uint64_t, 2> newest{};
     Version last = 0;
     Sample sample;
@@ -281,6 +285,7 @@ TEST(Slot, readers_never_return_a_torn_or_an_older_value) {  // SLOT-2
     FakePeers self(f.table, 3);
     Slot<Sample> slot = f.open(self);
     auto reader = slot.reader();
+    together.arrive_and_wait();
     while (publishing > 0) {
       const auto view = reader.pull();
       if (!view) continue;

@@ -46,12 +46,12 @@ struct Job {
 using Queue = TaskQueue<Job>;
 static_assert(SharedObject<Queue>);
 
-constexpr std::uint32_t capacity = 64;
+constexpr std::uint64_t capacity = 64;
 constexpr std::uint64_t laps_end = LeaseWord::cycle_mask + 1;
 
 struct Fixture {
-  explicit Fixture(std::uint64_t first_cycle = 0, std::uint32_t slots = capacity)
-      : shape{slots, sizeof(Job), 8}, block(shape.bytes()) {
+  explicit Fixture(std::uint64_t first_cycle = 0)
+      : shape{capacity, sizeof(Job), 8}, block(shape.bytes()) {
     LeaseRing::format(block.span(), shape, first_cycle);
   }
 
@@ -181,6 +181,7 @@ TEST(TaskQueue, pop_ends_at_its_deadline) {
   EXPECT_EQ(queue.pop(Deadline::now()).status(), Status::timeout);
 }
 
+// QUEUE-1
 TEST(TaskQueue, loses_and_repeats_nothing_between_many_threads) {
   constexpr std::uint64_t producers = 3, consumers = 3, each = 20'000;
   for (const std::uint64_t first : {std::uint64_t{0}, laps_end - 20}) {
@@ -515,6 +516,19 @@ TEST(TaskQueue, a_killed_workers_tasks_go_to_others) {
   EXPECT_TRUE(f.all_free());
 }
 
+// QUEUE-4: by whomever they were recovered, and whatever the dead had told before.
+TEST(TaskQueue, recovered_tasks_are_seen_at_once_by_consumers_that_have_gone_past_them) {
+  Fixture f;
+  Queue survivor = f.open(f.other);
+  ASSERT_EQ(survivor.try_push(Job::of(1)), Status::ready);
+  LeaseRing::Lease lease;
+  ASSERT_EQ(f.ring(f.me).try_lease(lease), Status::ready);
+  ASSERT_EQ(survivor.try_pop().status(), Status::empty);
+  f.table.kill(f.me.self());
+  LeaseRing::repair(f.block.span(), f.table.dead_of(f.me.self()));
+  EXPECT_TRUE(survivor.try_pop());
+}
+
 TEST(TaskQueue, a_caller_that_only_polls_finds_the_dead_too) {
   Fixture f;
   Queue survivor = f.open(f.other);
@@ -627,6 +641,78 @@ TEST(TaskQueue, a_late_recoverer_does_not_touch_a_newcomer) {
   ASSERT_TRUE(task);
   LeaseRing::repair(f.block.span(), stale);
   EXPECT_EQ(task.complete(), Status::ready);
+}
+
+// All at once, in a ring that is mostly leased: producers that linger in FILLING, cancel or die
+// there; workers that hold many leases, complete or fail them late, or die with them; and newcomers
+// at the places of the dead while late recoverers may still be at work.
+TEST(TaskQueue, accounts_for_everything_while_threads_die_holding_slots) {
+  constexpr std::uint64_t threads = 4, steps = 4'000;
+  Fixture f(laps_end - 100);
+  std::vector<std::atomic<int>> pushed(threads * steps), done(threads * steps);
+  std::atomic<int> torn{0}, refused{0};
+  const auto live = [&](std::uint64_t number) {
+    FakePeers self(f.table, static_cast<std::uint32_t>(number));
+    std::mt19937_64 random(number);
+    LeaseRing ring = f.ring(self);
+    std::vector<std::pair<LeaseRing::Reservation, std::uint64_t>> filling;
+    std::vector<LeaseRing::Lease> held;
+    for (std::uint64_t step = 0; step < steps; ++step) {
+      const std::uint64_t id = number * steps + step;
+      if (LeaseRing::Reservation slot; ring.try_reserve(slot) == Status::ready) {
+        fill(ring, slot, id);
+        filling.emplace_back(slot, id);
+      }
+      if (LeaseRing::Lease lease; ring.try_lease(lease) == Status::ready) held.push_back(lease);
+      if (random() % 8 == 0) std::this_thread::yield();
+      while (filling.size() > random() % 8) {
+        const auto [slot, job] = filling.back();
+        filling.pop_back();
+        const bool commit = random() % 8 != 0;
+        if (commit) ++pushed[job];
+        if ((commit ? slot.commit() : slot.cancel()) != Status::ready) ++refused;
+      }
+      while (held.size() > random() % 24) {
+        const LeaseRing::Lease lease = held.back();
+        held.pop_back();
+        const auto& job = *reinterpret_cast<const Job*>(lease.payload(ring.payload_at()));
+        if (!job.whole()) ++torn;
+        const bool complete = random() % 4 != 0;
+        if (complete) ++done[job.number];
+        if ((complete ? lease.complete() : lease.give_back()) != Status::ready) ++refused;
+      }
+      if (random() % 64 == 0) {  // dies; others repair when they look; is born again
+        f.table.kill(self.self());
+        LeaseRing::repair(f.block.span(), f.table.dead_of(self.self()));
+        f.table.rejoin(self.self());
+        filling.clear();
+        held.clear();
+      }
+    }
+    f.table.kill(self.self());
+  };
+  std::vector<std::thread> running(threads);
+  for (std::uint64_t i = 0; i < threads; ++i) running[i] = std::thread(live, i);
+  for (auto& thread : running) thread.join();
+
+  FakePeers last(f.table, threads);
+  Queue queue = f.open(last);
+  ASSERT_EQ(queue.close(), Status::ready);
+  Task<Job> task;
+  while ((task = queue.pop(Deadline::after(10s)))) {
+    ++done[task.payload().number];
+    ASSERT_EQ(task.complete(), Status::ready);
+  }
+  EXPECT_EQ(task.status(), Status::closed);
+  EXPECT_EQ(torn, 0);
+  EXPECT_EQ(refused, 0);
+  int delivered = 0;
+  for (std::uint64_t i = 0; i < pushed.size(); ++i) {
+    ASSERT_EQ(pushed[i], done[i]) << i;
+    delivered += done[i];
+  }
+  EXPECT_GT(delivered, 1000);
+  EXPECT_TRUE(f.all_free());
 }
 
 // ---- close

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <vector>
+
+#include "model/explorer.hpp"
+
+namespace heddle::model {
+
+std::vector<Scenario> control_scenarios();      // known-bad protocols, and what C++ guarantees
+std::vector<Scenario> slot_scenarios();
+std::vector<Scenario> board_scenarios();
+std::vector<Scenario> queue_scenarios();
+std::vector<Scenario> barrier_scenarios();
+std::vector<Scenario> wait_scenarios();
+std::vector<Scenario> directory_scenarios();
+std::vector<Scenario> participants_scenarios();
+
+std::vector<Scenario> all_scenarios();
+
+}  // namespace heddle::model
