@@ -60,8 +60,7 @@ struct Unfinished {
     options.test->say("making");
     options.test->hear();
   }
-  Unfinished(std::span<std::byte> memory, Peers& /*peers*/) : memory(memory) {}
-  std::span<std::byte> memory;
+  Unfinished(std::span<std::byte> /*memory*/, Peers& /*peers*/) {}
 };
 using Finished = SharedBuffer<std::byte>;  // the same, as the directory records it
 
@@ -176,7 +175,7 @@ TEST_F(SegmentProcess, a_fork_does_not_keep_its_dead_parent_alive) {  // PART-2
       _exit(0);
     }
     test.say("in");
-    pause();
+    ::pause();
   });
   ASSERT_EQ(victim.hear(), "in");
   victim.kill();
@@ -208,7 +207,7 @@ TEST_F(SegmentProcess, a_participant_that_closes_every_descriptor_is_still_alive
     test.say("in");
     test.hear();
     close_range(0, ~0U, 0);
-    for (;;) pause();
+    for (;;) ::pause();
   });
   ASSERT_EQ(closer.hear(), "in");
   closer.say("close");
@@ -230,7 +229,7 @@ TEST_F(SegmentProcess, a_participant_outlives_the_thread_that_joined_and_its_mai
       test.hear();
       _exit(0);
     }).detach();
-    pthread_exit(nullptr);
+    syscall(SYS_exit, 0);  // of this thread alone
   });
   ASSERT_EQ(threads.hear(), "in");
   EXPECT_EQ(segment.recover_dead(), 0U);
@@ -250,7 +249,7 @@ TEST_F(SegmentProcess, a_fork_in_another_thread_while_a_token_is_taken_keeps_not
         const pid_t child = fork();
         if (child == 0) {
           prctl(PR_SET_PDEATHSIG, SIGKILL);
-          for (;;) pause();
+          for (;;) ::pause();
         }
         children.push_back(child);
       }
@@ -963,7 +962,7 @@ TEST_F(SegmentProcess, a_forked_child_opens_anew_and_recovers_its_dead_parent) {
       test.say("left");
       _exit(0);
     }
-    pause();
+    ::pause();
   });
   ASSERT_EQ(parent.hear(), "child is in");
   parent.kill();

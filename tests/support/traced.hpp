@@ -33,7 +33,7 @@ class Traced {
     ptrace(PTRACE_TRACEME, 0, 0, 0);
     raise(SIGSTOP);
   }
-  static void end() { raise(SIGSTOP); }
+  static void end() { raise(end_signal); }
 
   /// Takes `count` steps (a system call has two: its entry and its return). False when the piece
   /// ended before.
@@ -41,7 +41,7 @@ class Traced {
     for (int i = 0; i < count && inside_; ++i) {
       ptrace(step == Step::system_call ? PTRACE_SYSCALL : PTRACE_SINGLESTEP, process_.pid(), 0, 0);
       int signal = 0;
-      inside_ = await(&signal) && signal != SIGSTOP;
+      inside_ = await(&signal) && signal != end_signal;
     }
     return inside_;
   }
@@ -52,6 +52,8 @@ class Traced {
   Process& process() { return process_; }
 
  private:
+  static constexpr int end_signal = SIGURG;  // does nothing to one that was let go
+
   // True when it stands; false when it has ended, and is left for process_ to reap.
   bool await(int* signal = nullptr) {
     const auto id = static_cast<id_t>(process_.pid());

@@ -275,8 +275,8 @@ TEST(TaskQueue, a_returned_task_is_seen_by_consumers_that_have_gone_past_it) {
   Fixture f;
   Queue queue = f.open(f.me), late = f.open(f.other);
   for (std::uint64_t i = 0; i < 5; ++i) ASSERT_EQ(queue.try_push(Job::of(i)), Status::ready);
-  std::vector<Task<Job>> held;
-  for (int i = 0; i < 3; ++i) held.push_back(queue.try_pop());
+  std::vector<Task<Job>> held(3);
+  for (Task<Job>& task : held) task = queue.try_pop();
   for (int i = 0; i < 2; ++i) ASSERT_EQ(late.try_pop().complete(), Status::ready);
   ASSERT_EQ(late.try_pop().status(), Status::empty);
   for (Task<Job>& task : held) ASSERT_EQ(task.fail(), Status::ready);
@@ -804,6 +804,7 @@ TEST(TaskQueue, a_push_that_races_with_close_is_delivered_or_refused) {
     const Queue original = f.open(f.me);
     std::atomic<int> accepted{0}, delivered{0}, running{0};
     std::vector<std::thread> threads;
+    threads.reserve(4);
     for (int p = 0; p < 2; ++p) {
       threads.emplace_back([&, queue = original]() mutable {
         ++running;
