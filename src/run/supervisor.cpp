@@ -101,9 +101,7 @@ Supervisor::Supervisor(Segment& segment, Options options)
   }
   program_ = find_program(options_.command.front());
 
-  if (segment.name().empty()) {
-    segment_file_ = duplicate(segment.fd());
-  }
+  if (segment.name().empty()) segment_file_ = duplicate(segment.fd());
   struct sigaction children {};
   sigaction(SIGCHLD, nullptr, &children);
   if (children.sa_handler == SIG_IGN || (children.sa_flags & SA_NOCLDWAIT) != 0) {
@@ -137,6 +135,7 @@ std::vector<Supervisor::Happening> Supervisor::poll(Deadline deadline) {
 
 void Supervisor::stop() noexcept {
   if (getpid() != process_) return;  // a forked copy: these are not its children
+  if (state_ == State::running) state_ = State::stopped;
   const auto send = [this](int signal) {
     for (const Rank& rank : ranks_) {
       if (rank.child) rank.child->send(signal);
@@ -156,7 +155,6 @@ void Supervisor::stop() noexcept {
       rank.child.reset();
     }
   }
-  if (state_ == State::running) state_ = State::stopped;
 }
 
 void Supervisor::give_up(const std::string& why, std::vector<Happening>& seen) {
@@ -261,10 +259,11 @@ void Supervisor::wait(Deadline deadline) noexcept {
   std::int64_t left = deadline.left(now);
   std::vector<pollfd> watched{{signals_.fd(), POLLIN, 0}};
   for (const Rank& rank : ranks_) {
-    if (rank.child)
+    if (rank.child) {
       watched.push_back({rank.child->pidfd(), POLLIN, 0});
-    else if (!rank.is_finished)
+    } else if (!rank.is_finished && state_ == State::running) {
       left = std::min(left, rank.due - now);
+    }
   }
   left = std::max<std::int64_t>(left, 0);
   const timespec limit{left / (1000 * millisecond), left % (1000 * millisecond)};
@@ -295,7 +294,9 @@ Launch Supervisor::launch_of(std::uint32_t rank) const {
       launch.environment.emplace_back(text);
     }
   }
-  for (const auto& [name, value] : variables) launch.environment.push_back(name + "=" + value);
+  for (const auto& [name, value] : variables) {
+    launch.environment.emplace_back(name).append("=").append(value);
+  }
   return launch;
 }
 

@@ -163,7 +163,8 @@ void Directory::repair(const Dead& dead) noexcept {
       if (state_of(word) != State::claimed || !dead.owns(owner_of(word).bits())) break;
       if (!dead.still()) return;
       const std::uint64_t orphan = pack(tag_of(word), generation_of(word), State::orphan, nobody);
-      if (entry.word.compare_exchange(word, orphan, relaxed)) break;
+      // Passes on what the dead had written, to who takes over. -> DIR.claim
+      if (entry.word.compare_exchange(word, orphan, release("DIR.orphan"))) break;
     }
   }
   header_.directory_changed.wake_regardless();

@@ -169,7 +169,8 @@ void Bsp::update_stripe(std::uint64_t step, std::uint32_t stripe, Scratch& scrat
   const std::size_t samples = std::min<std::size_t>(plan_.batch, plan_.samples - in_epoch * plan_.batch);
   const bool has_state = optimizer_.state_count(count) != 0;
   optimizer_.update(cut(parameters(step)), sum, has_state ? cut(state(step)) : std::span<float>(),
-                    cut(parameters(step + 1)), has_state ? cut(state(step + 1)) : std::span<float>(),
+                    cut(parameters(step + 1)),  // BSP-1: the other parity
+                    has_state ? cut(state(step + 1)) : std::span<float>(),
                     1.0F / static_cast<float>(samples));
 
   if (stripe != 0) return;

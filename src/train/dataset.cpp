@@ -94,7 +94,7 @@ Dataset decode(const fs::path& file, std::span<const std::uint8_t> records, Data
       row[i] = static_cast<float>(record[i]) / largest_pixel;
     }
     const std::uint32_t label = record[data.features];
-    if (label >= data.classes) {
+    if (label >= data.classes) {  // DATA-2
       bad_file(file, "has a label of " + std::to_string(label) + " with only " +
                          std::to_string(data.classes) + " classes");
     }
@@ -161,7 +161,7 @@ SplitData read_digits(const fs::path& file) {
   }
   const std::span<const std::uint8_t> all(bytes);
   const std::uint64_t checksum = fnv1a(all.first(stated - checksum_bytes));
-  if (const auto wanted = little_endian(bytes, stated - checksum_bytes, 8); checksum != wanted) {
+  if (const auto wanted = little_endian(bytes, stated - checksum_bytes, 8); checksum != wanted) {  // DATA-3
     bad_file(file, "is damaged (checksum " + hex(checksum) + ", stated " + hex(wanted) + ")");
   }
 

@@ -100,7 +100,7 @@ Mlp::Mlp(std::size_t features, std::span<const std::size_t> hidden, std::size_t 
   std::size_t widest = 0;
   floats_per_sample_ = input_stride_;
   const auto add = [&](std::size_t out) {
-    const std::size_t stride = align_up(out);
+    const std::size_t stride = align_up(out);  // MODEL-2
     const std::size_t weights = parameter_count_;
     const std::size_t biases = weights + in * stride;
     layers_.push_back({in, out, stride, weights, biases, floats_per_sample_});

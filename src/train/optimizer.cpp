@@ -34,6 +34,7 @@ void Sgd::update(std::span<const float> parameters, std::span<const float> gradi
     }
     return;
   }
+  // Element by element: OPT-2, OPT-3.
   for (std::size_t i = 0; i < count; ++i) {
     const float velocity = momentum_ * state[i] + scale * gradient_sum[i];
     next_state[i] = velocity;

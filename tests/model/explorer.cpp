@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <limits>
 #include <optional>
 #include <random>
 #include <stdexcept>
@@ -118,6 +119,7 @@ struct Process {
   bool repairs = false;
   bool token_free = false;
   std::uint64_t paused_at = 0;  // changes by anybody
+  std::uint64_t paused_since = 0;
   const void* futex = nullptr;
   std::int64_t wakes_at = 0;
 };
@@ -140,10 +142,12 @@ class Explorer {
     deaths_ = bounds_.deaths;
     stale_ = bounds_.stale;
     steps_ = 0;
-    changes_ = 0;
+    changes_ = pauses_ = 0;
     now_ = 1'000'000'000;
     failure_.clear();
     trace_.clear();
+    recent_.fill("");
+    skipped_ = 0;
     labels_.clear();
     count_ = 0;
     self_ = nobody;
@@ -361,6 +365,7 @@ class Explorer {
       return;
     }
     me().paused_at = changes_;
+    me().paused_since = ++pauses_;
     block(State::paused);
   }
 
@@ -604,7 +609,9 @@ class Explorer {
     Process& process = processes_[i];
     if (process.state == State::asleep) {
       now_ = std::max(now_, process.wakes_at);
-      if (tracing_) trace_ += "      " + process.name + " wakes by itself\n";
+      if (tracing_ && skipped_ <= recent_.size()) {
+        trace_ += "      " + process.name + " wakes by itself\n";
+      }
     }
     process.state = State::ready;
   }
@@ -635,9 +642,22 @@ class Explorer {
       }
       return count != 0;
     };
+    // Fair: who paused longest, and sleepers whose time is about equal.
+    std::uint64_t longest = ~std::uint64_t{0};
+    std::int64_t earliest = std::numeric_limits<std::int64_t>::max();
+    for (std::size_t i = 0; i < count_; ++i) {
+      const Process& p = processes_[i];
+      if (p.state == State::paused) longest = std::min(longest, p.paused_since);
+      if (p.state == State::asleep) earliest = std::min(earliest, p.wakes_at);
+    }
+    const std::int64_t about = 10'000'000;
     if (!gather([&](const Process& p) { return can_run(p); }) &&
-        !gather([](const Process& p) { return p.state == State::paused; }) &&
-        !gather([&](const Process& p) { return may_time_out(p); })) {
+        !gather([&](const Process& p) {
+          return p.state == State::paused && p.paused_since == longest;
+        }) &&
+        !gather([&](const Process& p) {
+          return may_time_out(p) && p.wakes_at - about <= earliest;
+        })) {
       const auto sleeps = [](const Process& p) { return p.state == State::asleep; };
       if (std::any_of(processes_.begin(), processes_.begin() + static_cast<std::ptrdiff_t>(count_),
                       sleeps)) {
@@ -747,6 +767,15 @@ class Explorer {
     }
     std::snprintf(line, sizeof line, "%5d %-12s %-10s %-14s %-26s ", steps_, me().name.c_str(),
                   operation, at != nullptr ? name(*at).c_str() : "", how.c_str());
+    // A loop that goes round and round is told once.
+    const std::string told = std::string(line + 6) + rest;
+    const auto same = std::find(recent_.begin(), recent_.end(), told);
+    if (same != recent_.end() && ++skipped_ > recent_.size()) return;
+    if (same == recent_.end()) {
+      if (skipped_ > recent_.size()) trace_ += "      ... and so on, round and round\n";
+      skipped_ = 0;
+    }
+    recent_[recent_at_++ % recent_.size()] = told;
     trace_ += line + rest + "\n";
   }
 
@@ -786,11 +815,13 @@ class Explorer {
   std::size_t arena_used_ = 0;
   Bounds bounds_;
   int preemptions_ = 0, deaths_ = 0, stale_ = 0, steps_ = 0;
-  std::uint64_t changes_ = 0;
+  std::uint64_t changes_ = 0, pauses_ = 0;
   std::int64_t now_ = 0;
   const Mutation* mutation_ = nullptr;
   bool tracing_ = false;
   std::string failure_, trace_;
+  std::array<std::string, 12> recent_;  // of the trace
+  std::size_t recent_at_ = 0, skipped_ = 0;
   std::vector<Label> labels_;
 };
 

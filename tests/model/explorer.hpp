@@ -43,6 +43,13 @@ struct Bounds {
 /// One run of a scenario, while it is being set up.
 class Run {
  public:
+  Run() = default;
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
+  ~Run() {
+    while (!ghosts_.empty()) ghosts_.pop_back();
+  }
+
   /// Zeroed shared memory, aligned to 64; `label` names it in schedules.
   std::span<std::byte> memory(const char* label, std::size_t bytes);
   template <class T>

@@ -18,7 +18,7 @@ namespace heddle::model {
 
 std::vector<Scenario> all_scenarios() {
   std::vector<Scenario> all;
-  for (auto group : {control_scenarios(), slot_scenarios()}) {
+  for (auto group : {control_scenarios(), slot_scenarios(), board_scenarios(), queue_scenarios(), barrier_scenarios(), wait_scenarios(), directory_scenarios(), participants_scenarios()}) {
     all.insert(all.end(), group.begin(), group.end());
   }
   return all;

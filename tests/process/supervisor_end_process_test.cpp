@@ -10,11 +10,13 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <ctime>
 #include <functional>
 #include <optional>
 #include <random>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "heddle/base/error.hpp"
 #include "heddle/run/supervisor.hpp"
@@ -172,6 +174,27 @@ TEST(Supervisor, stop_kills_a_stopped_worker) {
   EXPECT_EQ(segment.participants().size(), 1U);
 }
 
+TEST(Supervisor, stop_sleeps_while_it_waits) {
+  Segment segment = small_segment();
+  auto options = shell("exec sleep 60", 2);
+  options.max_restarts = 0;
+  options.grace = 300ms;
+  Supervisor supervisor(segment, options);
+  std::vector<Happening> log = supervisor.poll(Deadline::never());
+  ASSERT_EQ(count(log, Kind::started), 2U);
+  kill(log[0].pid, SIGKILL);  // this place stays empty
+  kill(log[1].pid, SIGSTOP);
+  siginfo_t info{};
+  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(log[1].pid), &info, WSTOPPED | WNOWAIT), 0);
+  poll_until(supervisor, log, [] { return false; });
+  ASSERT_EQ(supervisor.state(), State::failed);
+
+  const std::clock_t before = std::clock();  // processor time
+  supervisor.stop();
+  EXPECT_LT(std::clock() - before, CLOCKS_PER_SEC / 20);
+  EXPECT_FALSE(has_children());
+}
+
 TEST(Supervisor, another_signal_ends_the_grace_period) {
   Segment segment = small_segment();
   auto options = role("stubborn");
@@ -199,9 +222,10 @@ TEST(Supervisor, forked_copy_leaves_the_workers_alone) {
   await_first_event(supervisor);
   Process copy([&](test::Line&) { supervisor.stop(); });
   EXPECT_EQ(copy.join(), 0);
-  supervisor.stop();
   WorkerEvent last{};
-  ASSERT_TRUE(supervisor.events(0).pop(last)) << "the worker was gone already";
+  EXPECT_FALSE(supervisor.events(0).pop(last)) << "the copy has asked the worker to leave";
+  supervisor.stop();
+  EXPECT_TRUE(supervisor.events(0).pop(last)) << "the worker was gone already";
 }
 
 }  // namespace

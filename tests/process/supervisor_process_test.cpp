@@ -45,10 +45,21 @@ TEST(Supervisor, tells_workers_of_an_anonymous_segment_its_descriptor_and_what_e
   Segment segment = small_segment();
   auto options = shell(
       "test $HEDDLE_RANK -lt 2 && test $HEDDLE_SIZE = 2 && test $HEDDLE_SEGMENT_FD -gt 2 &&"
-      "test -z \"$HEDDLE_SEGMENT\" && test \"$EXTRA\" = 'a b' && test \"$HOME\" = /nowhere",
+      "test -z \"$HEDDLE_SEGMENT\" && test \"$EXTRA\" = 'a b'",
       2);
   options.max_restarts = 0;
-  options.environment = {{"EXTRA", "a b"}, {"HOME", "/nowhere"}};
+  options.environment = {{"EXTRA", "a b"}};
+  Supervisor supervisor(segment, options);
+  const auto log = poll_to_the_end(supervisor);
+  EXPECT_EQ(supervisor.state(), State::finished) << testing::PrintToString(log);
+}
+
+TEST(Supervisor, variables_that_were_asked_for_take_the_place_of_inherited_ones) {
+  setenv("HOME", "/somewhere", 1);
+  Segment segment = small_segment();
+  auto options = role("look_at_home");
+  options.environment.emplace_back("HOME", "/nowhere");
+  options.max_restarts = 0;
   Supervisor supervisor(segment, options);
   const auto log = poll_to_the_end(supervisor);
   EXPECT_EQ(supervisor.state(), State::finished) << testing::PrintToString(log);

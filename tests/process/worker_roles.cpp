@@ -58,6 +58,7 @@ int look_at_signals() {
 
 int work(const std::string& role) {
   if (role == "look_at_signals") return look_at_signals();
+  if (role == "look_at_home") return std::getenv("HOME") == std::string("/nowhere") ? 0 : wrong;
   if (role == "look_at_descriptors") {
     const char* segment = std::getenv("HEDDLE_SEGMENT_FD");
     return look_at_descriptors(segment != nullptr ? std::atoi(segment) : -1);

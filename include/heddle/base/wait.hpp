@@ -95,7 +95,7 @@ class Event {
 
   /// Says that the caller is about to sleep. It must look at the state again before sleep().
   std::uint32_t announce() noexcept {
-    const std::uint32_t word = word_.fetch_or(sleepers_bit, relaxed) | sleepers_bit;
+    const std::uint32_t word = word_.fetch_or(sleepers_bit, relaxed) | sleepers_bit;  // WAIT-2
     fence(seq_cst("WAIT.announced"));  // the bit, then the state; pairs with WAIT.changed
     return word;
   }
@@ -158,6 +158,7 @@ Status wait_for(Event& event, Deadline deadline, WaitStrategy strategy, Ready&& 
     if (asleep) {
       const std::uint32_t announced = event.announce();
       if (ready()) return Status::ready;
+      // WAIT-1: if the word is another by now, the state may be, and this returns at once.
       event.sleep(announced, std::min(left, next_probe > now ? next_probe - now : 1));
     } else if (strategy == WaitStrategy::adaptive) {
       yield();

@@ -183,7 +183,7 @@ class Barrier {
     const Scan seen = scan(open);
     if (!seen.over) return before;
     const std::uint64_t after = outcome_word(open, seen.died);
-    // Passes on what the scan has acquired from every arrival. -> BARRIER.pass
+    // BARRIER-1. Passes on what the scan has acquired from every arrival. -> BARRIER.pass
     if (!shared_->outcome.compare_exchange(before, after, release("BARRIER.end"))) return look();
     shared_->changed.notify_all();
     return after;
@@ -236,7 +236,7 @@ class Barrier::Party {
     if (!is_member()) return Status::closed;
     if (pending_) return Status::ready;
     pending_ = true;
-    target_ = arrived_ + 1;
+    target_ = arrived_ + 1;  // BARRIER-3: only who has seen an outcome arrives at the next epoch
     if (epoch_of(outcome_) < arrived_) outcome_ = barrier_.look();
     if (epoch_of(outcome_) >= arrived_) announce();  // else a newcomer: wait() will
     return Status::ready;

@@ -79,7 +79,8 @@ class Board {
         [&] {
           recover_holders();
           return Status::ready;
-        });
+        },
+        &patience_);
     return waited == Status::ready ? result : waited;
   }
 
@@ -166,7 +167,7 @@ class Board {
       all_done = false;
       if (owner_of(word) || round_of(word) != round - 1) continue;
       const std::uint64_t mine = pack(round, generation_of(word) + 1, peers_->self());
-      if (items_[item].word.compare_exchange(word, mine, acq_rel("BOARD.claim"))) {
+      if (items_[item].word.compare_exchange(word, mine, acq_rel("BOARD.claim"))) {  // BOARD-1
         return Status::ready;
       }
     }
@@ -182,6 +183,7 @@ class Board {
   Header* header_ = nullptr;
   std::span<Item> items_;
   Peers* peers_ = nullptr;
+  Patience patience_;  // of this handle, not of the board
 };
 
 }  // namespace heddle

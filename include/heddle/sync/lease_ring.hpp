@@ -22,7 +22,8 @@
 //   REQUEUE c        LEASED c        a consumer anywhere; grant + 1         lease <- commit
 //   LEASED c         FREE c          its holder: complete                   free -> claim; WAIT
 //   LEASED c         REQUEUE c       its holder: give_back, or recovery     returned
-//   LEASED, ABANDONED or REQUEUE c   -> the same, c+1: a producer at t goes past (long leases)
+//   LEASED, ABANDONED or REQUEUE c   -> the same, c+1: a producer at t goes past (long leases).
+//                                    Orders nothing
 //
 //   Every change is a read-modify-write, so a release heads a release sequence that lasts for ever:
 //   whoever acquires the word has seen all earlier releases, whatever changes came between.
@@ -39,7 +40,8 @@
 //            jumps allowed.
 //   QUEUE-3  A lease ends once. Its word alone may differ from what its holder knows by the cycle
 //            (producers went past), so that the ticket, written at filling, tells it from a lease
-//            of a later task of the slot by another thread of the same process.
+//            of a later task of the slot by another thread of the same process. (An equal word is
+//            the same lease: every refill changes the cycle, every lease in place the grant.)
 //   QUEUE-4  Nothing behind their backs is missed: who makes a REQUEUE adds to `returned` after it,
 //            recovery always does; consumers that see it changed scan the ring before they say
 //            `empty` or sleep. The scan reads after `returned`: returned -> scan.

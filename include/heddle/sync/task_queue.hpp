@@ -117,14 +117,15 @@ class TaskQueue {
     return got == Status::ready ? filled(slot, value) : got;
   }
 
-  /// A task; or timeout; or closed, when the queue was closed and no task can come any more: one
-  /// that is leased may yet come back, so until then it waits. (Also for the caller's own leases.)
+  /// A task; or timeout; or closed, when the queue was closed and no task can come any more. One
+  /// that is leased may yet come back, so until then it waits: also when it is the caller's own.
   Task<T> pop(Deadline deadline = Deadline::never()) noexcept {
     Task<T> task;
     task.status_ = ring_.lease(task.lease_, deadline);
     return task;
   }
-  /// A task; or empty; or closed as above. Does not wait.
+  /// A task; or empty; or closed as above. Does not wait, but a consumer that has caught up with a
+  /// busy producer falls back for a microsecond.
   Task<T> try_pop() noexcept {
     Task<T> task;
     task.status_ = ring_.try_lease(task.lease_);

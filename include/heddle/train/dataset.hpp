@@ -25,7 +25,7 @@ struct Dataset {
   Dataset(std::size_t sample_count, std::size_t feature_count, std::size_t class_count)
       : samples(sample_count),
         features(feature_count),
-        stride(align_up(feature_count)),
+        stride(align_up(feature_count)),  // DATA-1
         classes(class_count),
         values(samples * stride),
         labels(samples) {}

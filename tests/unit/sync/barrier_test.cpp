@@ -388,7 +388,7 @@ TEST_P(BarrierOf, newcomer_is_never_overlooked) {
   EXPECT_GT(visited.size(), 100U);
 }
 
-TEST_P(BarrierOf, death_before_arrival_is_told_to_every_survivor_in_that_epoch) {
+TEST_P(BarrierOf, death_before_arrival_is_told_to_every_survivor_in_that_epoch) {  // BARRIER-1
   World world(of(3));
   auto workers = joined(world, 3);
   const Owner dead = workers[2]->self();

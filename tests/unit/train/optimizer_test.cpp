@@ -95,6 +95,16 @@ TEST(Sgd, in_place_gives_the_same_bits_and_out_of_place_leaves_the_inputs) {  //
   EXPECT_EQ(in_place.state, next_state);
 }
 
+TEST(Sgd, zeroes_stay_zeroes) {  // OPT-3: the padding of a model's rows
+  const Sgd sgd(0.1F, 0.9F);
+  const std::vector<float> zeroes(5);
+  std::vector<float> parameters(5, 1.0F);
+  std::vector<float> state(5, 1.0F);
+  sgd.update(zeroes, zeroes, zeroes, parameters, state, 0.5F);
+  EXPECT_EQ(parameters, zeroes);
+  EXPECT_EQ(state, zeroes);
+}
+
 TEST(Sgd, impossible_values_are_refused) {
   constexpr float nan = std::numeric_limits<float>::quiet_NaN();
   constexpr float infinity = std::numeric_limits<float>::infinity();

@@ -1,0 +1,164 @@
+// The barrier: nobody passes early, nobody stays behind, all hear the same.
+
+#include <map>
+
+#include "heddle/sync/barrier.hpp"
+#include "model/participants.hpp"
+#include "model/scenarios.hpp"
+
+namespace heddle::model {
+namespace {
+
+struct World {
+  World(Run& run, const Barrier::Options& options, std::size_t places)
+      : participants(run, places),
+        memory(run.memory("barrier", Barrier::bytes(options))),
+        cells(run.shared<std::array<std::array<std::uint64_t, 4>, 6>>("cells")) {
+    Barrier::format(memory, options);
+    participants.repair_with([this](const Dead& dead) { Barrier::repair(memory, dead); });
+  }
+  Participants participants;
+  std::span<std::byte> memory;
+  std::array<std::array<std::uint64_t, 4>, 6>& cells;     // plain: [epoch][process]
+  std::array<std::array<bool, 4>, 6> member{};            // must arrive at this epoch, unless dead
+  std::array<std::array<bool, 4>, 6> arrived{};
+  std::map<std::uint64_t, std::pair<Status, Owner>> outcomes;
+};
+
+// One epoch of process i: writes its cell, arrives, and sees the others' when it has passed.
+bool pass(World& world, Barrier::Party& party, std::size_t i, std::uint64_t epoch) {
+  world.cells[epoch][i] = epoch * 10 + i;
+  world.arrived[epoch][i] = true;
+  const Barrier::Outcome outcome = party.arrive_and_wait(Deadline::never(), WaitStrategy::sleep);
+  check(outcome.status == Status::ready || outcome.status == Status::peer_died,
+        "a wait for ever ends with the epoch");
+  check(outcome.epoch == epoch, "epochs are passed one after the other");
+  const auto [known, first] =
+      world.outcomes.emplace(epoch, std::pair(outcome.status, outcome.died));
+  check(known->second == std::pair(outcome.status, outcome.died), "BARRIER-1: two outcomes");
+  static_cast<void>(first);
+  for (std::size_t other = 0; other < 4; ++other) {
+    if (!world.member[epoch][other]) continue;
+    if (world.arrived[epoch][other] && !has_ended(other)) {
+      check(world.cells[epoch][other] == epoch * 10 + other, "BARRIER: a member's work is seen");
+    }
+    check(world.arrived[epoch][other] || has_ended(other), "BARRIER-2: an epoch has ended early");
+  }
+  return outcome.status == Status::ready;
+}
+
+// All have joined before the run begins, and arrive `epochs` times.
+void parties(Run& run, std::size_t count, std::size_t mortals, std::uint64_t epochs,
+             Barrier::OnDeath on_death) {
+  auto& world = run.ghost<World>(
+      run, Barrier::Options{static_cast<std::uint32_t>(count), 0, on_death}, count);
+  static constexpr std::array names{"party 0", "party 1", "party 2"};
+  for (std::size_t i = 0; i < count; ++i) {
+    Peers& peers = run.ghost<ModelPeers>(world.participants, i);
+    auto& barrier = run.ghost<Barrier>(world.memory, peers);
+    auto& party = run.ghost<Barrier::Party>(barrier.join());
+    for (std::uint64_t epoch = 1; epoch <= epochs; ++epoch) world.member[epoch][i] = true;
+    run.process(names[i], i < mortals, [&world, &party, i, epochs, on_death] {
+      for (std::uint64_t epoch = 1; epoch <= epochs; ++epoch) {
+        if (!pass(world, party, i, epoch)) {
+          check(on_death == Barrier::OnDeath::report, "shrink reports no death");
+        }
+      }
+      party.leave();
+    });
+  }
+}
+
+// Joining within the run: the first epoch opens when two are there.
+void join(Run& run, bool mortal) {
+  auto& world = run.ghost<World>(run, Barrier::Options{2, 3, Barrier::OnDeath::report}, 3U);
+  static constexpr std::array names{"first", "second", "mortal"};
+  for (std::size_t i = 0; i < (mortal ? 3U : 2U); ++i) {
+    Peers& peers = run.ghost<ModelPeers>(world.participants, i);
+    run.process(names[i], i == 2, [&world, &peers, i] {
+      Barrier barrier(world.memory, peers);
+      auto party = barrier.join();
+      const Barrier::Outcome outcome = party.arrive_and_wait(Deadline::never(), WaitStrategy::sleep);
+      check(outcome.status == Status::ready || has_ended(2), "nobody is taken for dead");
+    });
+  }
+}
+
+// A newcomer to a barrier that two are using. It arrives first at the epoch after the one that it
+// joined in; what it waits for then, the others wait for too, unless it leaves.
+void late_join(Run& run) {
+  auto& world = run.ghost<World>(run, Barrier::Options{2, 3, Barrier::OnDeath::report}, 3U);
+  static constexpr std::array names{"party 0", "party 1"};
+  for (std::size_t i = 0; i < 2; ++i) {
+    Peers& peers = run.ghost<ModelPeers>(world.participants, i);
+    auto& barrier = run.ghost<Barrier>(world.memory, peers);
+    auto& party = run.ghost<Barrier::Party>(barrier.join());
+    for (std::uint64_t epoch = 1; epoch <= 2; ++epoch) world.member[epoch][i] = true;
+    run.process(names[i], false, [&world, &party, i] {
+      for (std::uint64_t epoch = 1; epoch <= 2; ++epoch) pass(world, party, i, epoch);
+      party.leave();
+    });
+  }
+  Peers& peers = run.ghost<ModelPeers>(world.participants, 2U);
+  run.process("newcomer", true, [&world, &peers] {
+    Barrier barrier(world.memory, peers);
+    auto party = barrier.join();
+    // It is a member of the epoch after: marked before anybody can pass that.
+    const std::uint64_t joined_in = barrier.epoch() + 1;
+    if (joined_in > 1) return;  // the others may be leaving
+    const Barrier::Outcome outcome = party.wait(Deadline::never(), WaitStrategy::sleep);
+    check(outcome.status == Status::ready, "joining ends with an epoch");
+    for (std::size_t i = 0; i < 2; ++i) {
+      check(world.arrived[outcome.epoch][i], "BARRIER-2: a newcomer has passed early");
+      check(world.cells[outcome.epoch][i] == outcome.epoch * 10 + i, "and sees the work");
+    }
+  });
+}
+
+// One leaves while the other waits for it.
+void leave(Run& run) {
+  auto& world = run.ghost<World>(run, Barrier::Options{2, 2, Barrier::OnDeath::report}, 2U);
+  for (std::size_t i = 0; i < 2; ++i) {
+    Peers& peers = run.ghost<ModelPeers>(world.participants, i);
+    auto& barrier = run.ghost<Barrier>(world.memory, peers);
+    auto& party = run.ghost<Barrier::Party>(barrier.join());
+    world.member[1][i] = true;
+    run.process(i == 0 ? "stays" : "leaves", i == 1, [&world, &party, i] {
+      if (i == 0) {
+        pass(world, party, 0, 1);
+        pass(world, party, 0, 2);
+        check(world.cells[1][1] == 11 || has_ended(1), "what was done before leaving is seen");
+      } else {
+        world.cells[1][1] = 11;
+        world.arrived[1][1] = true;
+        party.leave();
+      }
+    });
+  }
+}
+
+}  // namespace
+
+std::vector<Scenario> barrier_scenarios() {
+  using enum Barrier::OnDeath;
+  const auto awake = [](int preemptions, int stale) {
+    return Bounds{.preemptions = preemptions, .stale = stale, .inner_timeouts = false};
+  };
+  const auto deaths = [](int preemptions, int stale, int died) {
+    return Bounds{.preemptions = preemptions, .deaths = died, .stale = stale};
+  };
+  return {
+      {"barrier/two", awake(3, 2), [](Run& run) { parties(run, 2, 0, 2, report); }},
+      {"barrier/three", awake(1, 1), [](Run& run) { parties(run, 3, 0, 1, report); }},
+      {"barrier/three_epochs", awake(2, 1), [](Run& run) { parties(run, 2, 0, 3, report); }},
+      {"barrier/death", deaths(2, 1, 1), [](Run& run) { parties(run, 2, 1, 2, report); }},
+      {"barrier/shrink", deaths(1, 1, 1), [](Run& run) { parties(run, 3, 1, 2, shrink); }},
+      {"barrier/two_deaths", deaths(1, 0, 2), [](Run& run) { parties(run, 3, 2, 2, report); }},
+      {"barrier/join", awake(2, 1), [](Run& run) { join(run, false); }},
+      {"barrier/dead_joiner", deaths(1, 1, 1), [](Run& run) { join(run, true); }},
+      {"barrier/late_join", deaths(1, 1, 1), late_join},
+      {"barrier/leave", deaths(2, 1, 1), leave},
+  };
+}
+
+}  // namespace heddle::model

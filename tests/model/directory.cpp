@@ -1,0 +1,190 @@
+// The directory: a name is made once, whoever dies. And the participants: a place has one owner.
+
+#include "heddle/shm/directory.hpp"
+#include "heddle/sync/board.hpp"
+#include "model/participants.hpp"
+#include "model/scenarios.hpp"
+
+namespace heddle::model {
+namespace {
+
+struct World {
+  World(Run& run, std::size_t places)
+      : participants(run, places),
+        memory(run.memory("segment", 1024)),
+        header(*reinterpret_cast<SegmentHeader*>(memory.data())),
+        directory(memory, 768, header,
+                  {reinterpret_cast<DirectoryEntry*>(memory.data() + 512), 2}) {
+    header.heap_used.store(768, relaxed);
+    participants.repair_with([this](const Dead& dead) { directory.repair(dead); });
+  }
+  Participants participants;
+  std::span<std::byte> memory;
+  SegmentHeader& header;
+  Directory directory;
+  std::array<const std::byte*, 2> object{};
+  int made = 0;
+};
+
+const Directory::Spec spec{ObjectKind::buffer, element_type<std::uint64_t>(), 8};
+
+void make(World& world, Peers& peers, const char* name, std::size_t which, bool may_be_full = false) {
+  std::span<std::byte> object;
+  try {
+    object = world.directory.find_or_create(
+        name, spec, peers, Deadline::never(),
+        [](std::span<std::byte> fresh) { *reinterpret_cast<std::uint64_t*>(fresh.data()) = 7; });
+  } catch (const Error& error) {
+    check(may_be_full && error.code() == Errc::no_space, "a name can be made");
+    return;
+  }
+  check(*reinterpret_cast<std::uint64_t*>(object.data()) == 7, "DIR-2: an object is complete");
+  if (world.object[which] == nullptr) world.object[which] = object.data();
+  check(world.object[which] == object.data(), "DIR-1: a name is in two places");
+}
+
+void creators(Run& run, std::size_t mortals, std::size_t count) {
+  auto& world = run.ghost<World>(run, count);
+  static constexpr std::array names{"creator 0", "creator 1", "creator 2"};
+  for (std::size_t i = 0; i < count; ++i) {
+    Peers& peers = run.ghost<ModelPeers>(world.participants, i);
+    run.process(names[i], i < mortals, [&world, &peers] { make(world, peers, "weights", 0); });
+  }
+}
+
+void two_names(Run& run) {
+  auto& world = run.ghost<World>(run, 2U);
+  for (std::size_t i = 0; i < 2; ++i) {
+    Peers& peers = run.ghost<ModelPeers>(world.participants, i);
+    run.process(i == 0 ? "creator 0" : "creator 1", i == 0, [&world, &peers, i] {
+      make(world, peers, i == 0 ? "a" : "b", i);
+      make(world, peers, i == 0 ? "b" : "a", 1 - i);
+    });
+  }
+}
+
+void finder(Run& run) {
+  auto& world = run.ghost<World>(run, 2U);
+  Peers& first = run.ghost<ModelPeers>(world.participants, 0U);
+  run.process("creator", true, [&world, &first] { make(world, first, "weights", 0); });
+  Peers& second = run.ghost<ModelPeers>(world.participants, 1U);
+  run.process("finder", false, [&world, &second] {
+    try {
+      const auto object = world.directory.find("weights", spec.kind, spec.element, second,
+                                               Deadline::never());
+      check(*reinterpret_cast<std::uint64_t*>(object.data()) == 7, "DIR-2: an object is complete");
+    } catch (const Error& error) {
+      check(error.code() == Errc::not_found, "a name is found or not");
+    }
+  });
+}
+
+// ---- participants
+
+// Two places: a member that may die, two that recover, one that joins. Each guards what belongs to
+// its place by a plain word, as all its claimed objects would be.
+struct Table {
+  Table(Run& run, std::size_t places)
+      : participants(run, places),
+        guarded(run.shared<std::array<std::array<std::uint64_t, 8>, 3>>("guarded")) {
+    owner.fill(99);
+  }
+  void own(Owner place) {
+    std::size_t& mine = owner[place.index()];
+    check(mine == 99 || has_ended(mine), "PART: a place has two owners");
+    mine = self();
+    ++guarded[place.index()][0];
+  }
+  Participants participants;
+  std::array<std::array<std::uint64_t, 8>, 3>& guarded;
+  std::array<std::size_t, 3> owner{};
+};
+
+void rejoin(Run& run) {
+  auto& table = run.ghost<Table>(run, 2U);
+  auto& passes = run.ghost<int>();
+  table.participants.repair_with([&table, &passes](const Dead& dead) {
+    // The repair of a place touches what its owner had: nobody else may be at it.
+    if (dead.still()) ++passes;
+    static_cast<void>(table);
+  });
+  auto& mortal = run.ghost<ModelPeers>(table.participants, 0U);
+  run.process("mortal", true, [&table, &mortal] {
+    table.own(mortal.self());
+    table.owner[0] = 99;
+    mortal.leave();
+  });
+  auto& recoverer = run.ghost<ModelPeers>(table.participants, 1U);
+  run.process("recoverer", true, [&recoverer] { recoverer.recover_dead(); });
+  for (const char* name : {"newcomer 2", "newcomer 3"}) {
+    auto& late = run.ghost<ModelPeers>(table.participants);
+    run.process(name, false, [&table, &late] {
+      if (late.join()) table.own(late.self());
+    });
+  }
+}
+
+// What the dead had is repaired before its place is free: a newcomer finds all of it.
+void repaired_first(Run& run) {
+  auto& table = run.ghost<Table>(run, 2U);
+  auto& left = run.shared<std::array<std::uint64_t, 8>>("left");
+  auto& word = run.shared<std::array<Atomic<std::uint64_t>, 8>>("word")[0];
+  table.participants.repair_with([&word](const Dead& dead) {
+    for (;;) {
+      std::uint64_t seen = word.load(acquire("PART.test_repair"));
+      if ((seen & 0xffff) != dead.owner().bits()) return;
+      if (!dead.still()) return;
+      if (word.compare_exchange(seen, seen >> 16 << 16, acq_rel("PART.test_repair"))) return;
+    }
+  });
+  const auto claim = [&word](Owner me) {
+    std::uint64_t seen = word.load(relaxed);
+    for (;;) {
+      if ((seen & 0xffff) != 0) return false;
+      const std::uint64_t mine = ((seen >> 16) + 1) << 16 | me.bits();
+      if (word.compare_exchange(seen, mine, acq_rel("PART.test_claim"))) return true;
+    }
+  };
+  auto& mortal = run.ghost<ModelPeers>(table.participants, 0U);
+  run.process("mortal", true, [&mortal, claim, &left] {
+    if (claim(mortal.self())) left[0] = 1;
+  });
+  for (std::size_t i = 1; i < 2; ++i) {
+    auto& recoverer = run.ghost<ModelPeers>(table.participants, i);
+    run.process("recoverer", true, [&recoverer] { recoverer.recover_dead(); });
+  }
+  auto& late = run.ghost<ModelPeers>(table.participants);
+  run.process("newcomer", false, [&late, claim, &word, &left] {
+    if (!late.join()) return;
+    std::uint64_t seen = word.load(relaxed);
+    check(late.self().index() != 0 || (seen & 0xffff) != 1, "PART-3: a place was free too soon");
+    if (!claim(late.self())) return;
+    left[0] = 2;
+    seen = word.load(relaxed);
+    check((seen & 0xffff) == late.self().bits(), "a slow recoverer has repaired a newcomer's claim");
+  });
+}
+
+}  // namespace
+
+std::vector<Scenario> directory_scenarios() {
+  return {
+      {"directory/two_creators", {.preemptions = 2, .stale = 2, .inner_timeouts = false},
+       [](Run& run) { creators(run, 0, 2); }},
+      {"directory/dead_creator", {.preemptions = 2, .deaths = 1, .stale = 1},
+       [](Run& run) { creators(run, 1, 2); }},
+      {"directory/three", {.preemptions = 1, .deaths = 2, .stale = 0},
+       [](Run& run) { creators(run, 2, 3); }},
+      {"directory/two_names", {.preemptions = 2, .deaths = 1, .stale = 1}, two_names},
+      {"directory/finder", {.preemptions = 2, .deaths = 1, .stale = 1}, finder},
+  };
+}
+
+std::vector<Scenario> participants_scenarios() {
+  return {
+      {"participants/rejoin", {.preemptions = 2, .deaths = 2, .stale = 1}, rejoin},
+      {"participants/repaired_first", {.preemptions = 3, .deaths = 2, .stale = 1}, repaired_first},
+  };
+}
+
+}  // namespace heddle::model
