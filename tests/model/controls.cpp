@@ -239,6 +239,8 @@ void iriw(Run& run) {
 
 std::vector<Scenario> control_scenarios() {
   const Bounds bounds{.preemptions = 3, .deaths = 1, .stale = 3, .steps = 300};
+  Bounds alive = bounds;
+  alive.deaths = 0;
   Bounds awake = bounds;
   awake.inner_timeouts = false;
   return {
@@ -250,12 +252,12 @@ std::vector<Scenario> control_scenarios() {
       {"control/lost_wake", awake, lost_wake, true},
       {"control/counted_sleepers", bounds, counted_sleepers, true},
       {"control/shared_threshold", bounds, shared_threshold, true},
-      {"litmus/message", bounds, message},
-      {"litmus/fenced_message", bounds, fenced_message},
-      {"litmus/store_buffering_fences", bounds, store_buffering_good<0>},
-      {"litmus/store_buffering_accesses", bounds, store_buffering_good<1>},
-      {"litmus/store_buffering_mixed", bounds, store_buffering_good<2>},
-      {"litmus/iriw", bounds, iriw},
+      {"litmus/message", alive, message},
+      {"litmus/fenced_message", alive, fenced_message},
+      {"litmus/store_buffering_fences", alive, store_buffering_good<0>},
+      {"litmus/store_buffering_accesses", alive, store_buffering_good<1>},
+      {"litmus/store_buffering_mixed", alive, store_buffering_good<2>},
+      {"litmus/iriw", alive, iriw},
   };
 }
 

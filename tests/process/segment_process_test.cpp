@@ -333,6 +333,44 @@ TEST_F(SegmentProcess, all_get_in_who_find_a_table_full_of_dead_at_the_same_time
   }
 }
 
+// Stopped between finding the table full and looking for the dead, who are recovered meanwhile.
+TEST_F(SegmentProcess, one_that_finds_nobody_left_to_recover_still_gets_the_place) {
+  const OneCore fast;
+  const auto newest = [&](int file) {
+    std::uint64_t word = 0;
+    std::uint64_t incarnation = 0;
+    for (const off_t at : {page_bytes, page_bytes + sizeof(ParticipantEntry)}) {
+      EXPECT_EQ(pread(file, &word, 8, at), 8);
+      incarnation = std::max(incarnation, ParticipantWord::incarnation(word));
+    }
+    return incarnation;
+  };
+  bool joined_before = false;
+  for (int steps = 0; !joined_before; steps += 3) {
+    SCOPED_TRACE(testing::Message() << "it stood at instruction " << steps);
+    leave_abandoned({.bytes = 4096, .participants = 2});
+    participant().kill();
+    const FileDescriptor file(open(path_.c_str(), O_RDWR | O_CLOEXEC));
+    Traced joiner([&](Line& test) {
+      Traced::begin();
+      const Segment own = Segment::open(name_);
+      Traced::end();
+      test.say("in");
+      test.hear();
+    });
+    while (!any_token_held(file.get())) ASSERT_TRUE(joiner.step(Step::system_call, 1));
+    joiner.step(Step::instruction, steps);
+    joined_before = newest(file.get()) == 3;
+    Process other = participant();
+    joiner.let_go();
+    ASSERT_EQ(joiner.process().hear(), "in");
+    for (Process* leaver : {&other, &joiner.process()}) {
+      leaver->say("leave");
+      ASSERT_EQ(leaver->join(), 0);
+    }
+  }
+}
+
 TEST_F(SegmentProcess, a_table_full_of_the_living_refuses_the_next) {
   const Segment segment = Segment::create(name_, {.bytes = 4096, .participants = 2});
   Process other = participant();
@@ -1123,10 +1161,10 @@ class FakeControlGroup {
  public:
   FakeControlGroup() {
     EXPECT_EQ(mount("tmpfs", "/sys/fs/cgroup", "tmpfs", 0, nullptr), 0) << std::strerror(errno);
+    const bool unified = content_of("/proc/self/cgroup").find(":memory:") == std::string::npos;
     std::ifstream groups("/proc/self/cgroup");
     for (std::string line; std::getline(groups, line);) {
-      const bool unified = line.rfind("0::", 0) == 0;
-      if (!unified && line.find(":memory:") == line.npos) continue;
+      if (unified ? line.rfind("0::", 0) != 0 : line.find(":memory:") == line.npos) continue;
       const fs::path root = unified ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
       const std::string group = line.substr(line.find(':', line.find(':') + 1) + 1);
       fs::create_directories(root.string() + group);

@@ -121,12 +121,13 @@ class Program {
   std::string errors_;
 };
 
-/// What of Heddle's lies in /dev/shm.
+/// What lies in /dev/shm of `heddle train`: of its own naming, or named by this test with its pid.
 inline std::set<std::string> segments() {
+  const std::string ours = "-" + std::to_string(getpid());
   std::set<std::string> found;
   for (const auto& entry : std::filesystem::directory_iterator("/dev/shm")) {
     const std::string name = entry.path().filename();
-    if (name.rfind("heddle.", 0) == 0) found.insert(name);
+    if (name.rfind("heddle.train-", 0) == 0 || name.find(ours) != name.npos) found.insert(name);
   }
   return found;
 }

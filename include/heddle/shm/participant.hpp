@@ -53,7 +53,7 @@ class ParticipantTable {
 
   /// Takes a free place for `incarnation`, whose token the caller holds. Nobody: the table is full.
   Owner join(std::uint64_t incarnation) noexcept {
-    for (std::uint32_t i = 0; i < size(); ++i) {
+    for (std::uint32_t i = 0; i < size(); ++i) {  // PART-1: the caller holds the token
       std::uint64_t word = entries_[i].word.load(relaxed);
       const std::uint64_t alive = ParticipantWord::make(incarnation, ParticipantState::alive);
       // <- PART.free. A release too: repairs that read a word which this newcomer has claimed must
