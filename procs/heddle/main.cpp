@@ -30,15 +30,14 @@ int exit_code_of(heddle::Errc code) {
   }
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   CLI::App app("Heddle: shared memory for processes that work together and may die.", "heddle");
   app.set_version_flag("--version", "heddle " HEDDLE_VERSION);
   app.require_subcommand(1);
   heddle::TrainOptions train;
-  CLI::App* train_app = add_train_command(app, train);
-  CLI::App* worker_app = app.add_subcommand("worker", "what heddle train starts")->group("");
+  const CLI::App* train_app = add_train_command(app, train);
+  const CLI::App* worker_app =
+      app.add_subcommand("worker", "what heddle train starts")->group("");  // not for people
   if (const std::string first = argc > 1 ? argv[1] : ""; !first.empty() && first[0] != '-') {
     const auto named = [&](const CLI::App* command) { return command->check_name(first); };
     if (app.get_subcommands(named).empty()) {
@@ -47,17 +46,25 @@ int main(int argc, char** argv) {
   }
   try {
     app.parse(argc, argv);
-    if (train_app->parsed()) return train_command(train);
-    if (worker_app->parsed()) return heddle::worker_command();
   } catch (const CLI::Success& help) {
     return app.exit(help);
   } catch (const CLI::ParseError& error) {
     return complain(std::string(error.what()) + "; \"heddle train --help\" lists the options",
                     bad_input);
+  }
+  if (train_app->parsed()) return train_command(train);
+  if (worker_app->parsed()) return heddle::worker_command();
+  return failed;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
   } catch (const heddle::Error& error) {
     return complain(error.what(), exit_code_of(error.code()));
   } catch (const std::exception& error) {
     return complain(error.what(), failed);
   }
-  return failed;
 }
