@@ -25,8 +25,10 @@ int exit_code_of(heddle::Errc code) {
   switch (code) {
     case heddle::Errc::timeout:
     case heddle::Errc::closed:
-    case heddle::Errc::system: return failed;
-    default: return bad_input;
+    case heddle::Errc::system:
+      return failed;
+    default:
+      return bad_input;
   }
 }
 

@@ -124,11 +124,14 @@ class TrainRun {
   bool tell(const Supervisor::Happening& happening) {
     using Kind = Supervisor::Happening::Kind;
     switch (happening.kind) {
-      case Kind::started: display_.worker_started(happening.rank, happening.pid); return false;
+      case Kind::started:
+        display_.worker_started(happening.rank, happening.pid);
+        return false;
       case Kind::died:
         display_.worker_died(happening.rank, happening.pid, happening.text);
         return false;
-      case Kind::finished: return false;
+      case Kind::finished:
+        return false;
       case Kind::gave_up:
         std::fprintf(stderr, "heddle: %s\n", happening.text.c_str());
         return false;

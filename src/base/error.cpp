@@ -7,14 +7,22 @@ namespace heddle {
 
 const char* to_string(Status status) noexcept {
   switch (status) {
-    case Status::ready: return "ready";
-    case Status::timeout: return "timeout";
-    case Status::peer_died: return "peer_died";
-    case Status::closed: return "closed";
-    case Status::empty: return "empty";
-    case Status::full: return "full";
-    case Status::busy: return "busy";
-    case Status::lost_lease: return "lost_lease";
+    case Status::ready:
+      return "ready";
+    case Status::timeout:
+      return "timeout";
+    case Status::peer_died:
+      return "peer_died";
+    case Status::closed:
+      return "closed";
+    case Status::empty:
+      return "empty";
+    case Status::full:
+      return "full";
+    case Status::busy:
+      return "busy";
+    case Status::lost_lease:
+      return "lost_lease";
   }
   return "unknown";
 }

@@ -9,11 +9,16 @@ namespace heddle {
 // The one place that knows all kinds of objects. A new kind with owners is added here.
 Repair repair_of(ObjectKind kind) noexcept {
   switch (kind) {
-    case ObjectKind::slot: return SlotCore::repair;
-    case ObjectKind::task_queue: return LeaseRing::repair;
-    case ObjectKind::barrier: return Barrier::repair;
-    case ObjectKind::board: return Board::repair;
-    case ObjectKind::buffer: return nullptr;
+    case ObjectKind::slot:
+      return SlotCore::repair;
+    case ObjectKind::task_queue:
+      return LeaseRing::repair;
+    case ObjectKind::barrier:
+      return Barrier::repair;
+    case ObjectKind::board:
+      return Board::repair;
+    case ObjectKind::buffer:
+      return nullptr;
   }
   return nullptr;  // a damaged entry
 }

@@ -92,7 +92,8 @@ Reading SlotCore::pull(void* to) const noexcept {
     if (buffer_of(seen) >= shape_.buffers) return {Status::closed, 0, 0};  // damaged
     const Meta& meta = metas_[buffer_of(seen)];
     // A newer publication's `complete` must not be seen with an older one's version.
-    const std::uint64_t complete = meta.complete.load(acquire("SLOT.completed"));  // <- SLOT.complete
+    const std::uint64_t complete =
+        meta.complete.load(acquire("SLOT.completed"));    // <- SLOT.complete
     if (meta.version.load(relaxed) != version) continue;  // overtaken: latest has moved on
     const auto published_at = static_cast<std::int64_t>(meta.published_at.load(relaxed));
     copy_out(to, value_at(buffer_of(seen)), shape_.value_bytes);
@@ -155,7 +156,7 @@ Reading SlotCore::pin_latest(std::uint32_t pin, const std::byte*& value) noexcep
   Atomic<std::uint64_t>& word = pins_[pin].word;
   const std::uint64_t mine = word.load(relaxed);
   if (pinned_buffer(mine) != 0) return {Status::busy, 0, 0};  // its view is still open
-  std::uint64_t seen = latest().load(acquire("SLOT.pull"));  // <- SLOT.publish
+  std::uint64_t seen = latest().load(acquire("SLOT.pull"));   // <- SLOT.publish
   for (int attempt = 0; attempt < most_attempts && version_of(seen) != 0; ++attempt) {
     const std::uint32_t buffer = buffer_of(seen);
     if (buffer >= shape_.buffers) break;  // damaged
@@ -163,7 +164,7 @@ Reading SlotCore::pin_latest(std::uint32_t pin, const std::byte*& value) noexcep
     word.store(pack_pin(peers_->self(), pin_generation(mine), buffer + 1), release("SLOT.pin"));
     fence(seq_cst("SLOT.pinned"));  // the pin, then latest; pairs with SLOT.claimed
     const std::uint64_t again = latest().load(acquire("SLOT.pull"));  // <- SLOT.publish
-    if (again == seen) {  // SLOT-3
+    if (again == seen) {                                              // SLOT-3
       const Meta& meta = metas_[buffer];
       value = reinterpret_cast<const std::byte*>(value_at(buffer));
       return {Status::ready, version_of(seen),
@@ -228,7 +229,7 @@ bool SlotCore::claim_buffer(std::uint32_t& buffer, std::uint64_t& generation) no
       Meta& meta = metas_[buffer];
       std::uint64_t word = meta.word.load(acquire("SLOT.reuse"));  // <- SLOT.idle
       if (owner_of(word)) continue;
-      const std::uint64_t seen = latest().load(relaxed);  // ordered by SLOT.reuse
+      const std::uint64_t seen = latest().load(relaxed);                 // ordered by SLOT.reuse
       if (version_of(seen) != 0 && buffer_of(seen) == buffer) continue;  // SLOT-1
       generation = generation_of(word) + 1;
       if (!meta.word.compare_exchange(word, pack_word(generation, peers_->self()),
@@ -239,7 +240,7 @@ bool SlotCore::claim_buffer(std::uint32_t& buffer, std::uint64_t& generation) no
       // The claim, then the pins (pairs with SLOT.pinned), and the claim, then the bytes
       // (-> SLOT.recheck).
       fence(seq_cst("SLOT.claimed"));
-      if (!is_pinned(buffer)) return true;  // SLOT-3
+      if (!is_pinned(buffer)) return true;                                   // SLOT-3
       meta.word.store(pack_word(generation, nobody), release("SLOT.idle"));  // -> SLOT.reuse
     }
     // A buffer that was passed may have come free meanwhile, if others made progress.
@@ -262,7 +263,7 @@ Status SlotCore::publish(const void* value) noexcept {
   meta.complete.store(generation, release("SLOT.complete"));  // -> SLOT.completed
   while (!latest().compare_exchange(seen, pack_latest(version_of(seen) + 1, buffer),
                                     acq_rel("SLOT.publish"))) {  // -> SLOT.pull
-    meta.version.store(version_of(seen) + 1, relaxed);  // another publisher was first
+    meta.version.store(version_of(seen) + 1, relaxed);           // another publisher was first
   }
   meta.word.store(pack_word(generation, nobody), release("SLOT.idle"));  // -> SLOT.reuse
   header_->published.notify_all();
@@ -303,9 +304,8 @@ void SlotCore::repair(std::span<std::byte> memory, const Dead& dead) noexcept {
               [](std::uint64_t word) { return pack_word(generation_of(word), nobody); });
   }
   for (std::uint32_t i = 0; i < slot.shape_.views; ++i) {
-    give_back(slot.pins_[i].word, pin_owner, [](std::uint64_t pin) {
-      return pack_pin(nobody, pin_generation(pin), 0);
-    });
+    give_back(slot.pins_[i].word, pin_owner,
+              [](std::uint64_t pin) { return pack_pin(nobody, pin_generation(pin), 0); });
   }
   for (std::uint32_t i = 0; i < slot.shape_.publishers; ++i) {
     give_back(slot.publishers_[i].word, owner_of, [](std::uint64_t word) {

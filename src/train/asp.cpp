@@ -11,7 +11,8 @@ constexpr const char* shards_name = "asp.shards";
 constexpr const char* queue_name = "asp.queue";
 constexpr const char* publications_name = "asp.publications";
 
-constexpr std::uint32_t queue_capacity = 4096;  // well above what a main process feeds in its pauses
+constexpr std::uint32_t queue_capacity =
+    4096;  // well above what a main process feeds in its pauses
 
 // A shard's loss with a bit that says done: the last of the fraction.
 constexpr std::uint64_t done_bit = 1;
@@ -40,8 +41,8 @@ std::unique_ptr<Asp> Asp::make(Segment& segment, const TrainPlan& plan) {
   const Mlp model = parse_model(plan.model, plan.features, plan.classes);
   const auto parameters =
       segment.open<SharedBuffer<float>>(parameters_name, {model.parameter_count()});
-  segment.open<SharedBuffer<std::uint64_t>>(
-      shards_name, {std::size_t{plan.epochs} * plan.shards_per_epoch()});
+  segment.open<SharedBuffer<std::uint64_t>>(shards_name,
+                                            {std::size_t{plan.epochs} * plan.shards_per_epoch()});
   segment.open<TaskQueue<Shard>>(queue_name, {queue_capacity});
   segment.open<Board>(publications_name, {1});
   model.initialise(plan.seed, parameters.span());
@@ -86,7 +87,7 @@ bool Asp::work(const Dataset& data, WorkerContext& context) {
       shard_word(shard.epoch, shard.index)
           .store(std::bit_cast<std::uint64_t>(loss) | done_bit,
                  release("ASP.done"));  // -> is_done; ASP-1: before complete()
-      fence(seq_cst("ASP.marked"));  // the mark, then the board; pairs with BOARD.finished
+      fence(seq_cst("ASP.marked"));     // the mark, then the board; pairs with BOARD.finished
       publish_finished(publisher, scratch, context);
     }
     (void)task.complete();

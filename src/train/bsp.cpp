@@ -147,7 +147,8 @@ void Bsp::publish(std::uint64_t step, Slot<float[]>::Publisher& publisher,
   const std::uint64_t epoch = step / plan_.steps_per_epoch();
   // A worker that died here may have published before. BSP-2: this item's claims exclude each other.
   if (weights_.version() < epoch) {
-    while (publisher.publish(parameters(step)) == Status::busy && !context.stop_requested()) yield();
+    while (publisher.publish(parameters(step)) == Status::busy && !context.stop_requested())
+      yield();
   }
   await_judgement(epoch, context);
 }
@@ -166,7 +167,8 @@ void Bsp::update_stripe(std::uint64_t step, std::uint32_t stripe, Scratch& scrat
     for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += part[i];
   }
   const std::uint64_t in_epoch = step % plan_.steps_per_epoch();
-  const std::size_t samples = std::min<std::size_t>(plan_.batch, plan_.samples - in_epoch * plan_.batch);
+  const std::size_t samples =
+      std::min<std::size_t>(plan_.batch, plan_.samples - in_epoch * plan_.batch);
   const bool has_state = optimizer_.state_count(count) != 0;
   optimizer_.update(cut(parameters(step)), sum, has_state ? cut(state(step)) : std::span<float>(),
                     cut(parameters(step + 1)),  // BSP-1: the other parity

@@ -161,7 +161,8 @@ SplitData read_digits(const fs::path& file) {
   }
   const std::span<const std::uint8_t> all(bytes);
   const std::uint64_t checksum = fnv1a(all.first(stated - checksum_bytes));
-  if (const auto wanted = little_endian(bytes, stated - checksum_bytes, 8); checksum != wanted) {  // DATA-3
+  if (const auto wanted = little_endian(bytes, stated - checksum_bytes, 8);
+      checksum != wanted) {  // DATA-3
     bad_file(file, "is damaged (checksum " + hex(checksum) + ", stated " + hex(wanted) + ")");
   }
 

@@ -41,8 +41,8 @@ void check(const TrainPlan& plan) {
                                             std::to_string(plan.momentum));
   }
   if (!(plan.target_accuracy >= 0 && plan.target_accuracy <= 1)) {
-    throw Error(Errc::invalid_argument, "the target accuracy must be 0 to 1, not " +
-                                            std::to_string(plan.target_accuracy));
+    throw Error(Errc::invalid_argument,
+                "the target accuracy must be 0 to 1, not " + std::to_string(plan.target_accuracy));
   }
 }
 

@@ -22,17 +22,19 @@ struct World {
   std::array<std::array<std::uint64_t, 4>, 6>& cells;     // plain: [epoch][process]
   std::array<std::array<bool, 4>, 6> member{};            // must arrive at this epoch, unless dead
   std::array<std::array<bool, 4>, 6> arrived{};
+  std::array<bool, 8> passed{};                           // somebody has passed this epoch
   std::map<std::uint64_t, std::pair<Status, Owner>> outcomes;
 };
 
 // One epoch of process i: writes its cell, arrives, and sees the others' when it has passed.
-bool pass(World& world, Barrier::Party& party, std::size_t i, std::uint64_t epoch) {
+Barrier::Outcome pass(World& world, Barrier::Party& party, std::size_t i, std::uint64_t epoch) {
   world.cells[epoch][i] = epoch * 10 + i;
   world.arrived[epoch][i] = true;
   const Barrier::Outcome outcome = party.arrive_and_wait(Deadline::never(), WaitStrategy::sleep);
   check(outcome.status == Status::ready || outcome.status == Status::peer_died,
         "a wait for ever ends with the epoch");
   check(outcome.epoch == epoch, "epochs are passed one after the other");
+  world.passed[epoch] = true;
   const auto [known, first] =
       world.outcomes.emplace(epoch, std::pair(outcome.status, outcome.died));
   check(known->second == std::pair(outcome.status, outcome.died), "BARRIER-1: two outcomes");
@@ -44,7 +46,7 @@ bool pass(World& world, Barrier::Party& party, std::size_t i, std::uint64_t epoc
     }
     check(world.arrived[epoch][other] || has_ended(other), "BARRIER-2: an epoch has ended early");
   }
-  return outcome.status == Status::ready;
+  return outcome;
 }
 
 // All have joined before the run begins, and arrive `epochs` times.
@@ -58,10 +60,14 @@ void parties(Run& run, std::size_t count, std::size_t mortals, std::uint64_t epo
     auto& barrier = run.ghost<Barrier>(world.memory, peers);
     auto& party = run.ghost<Barrier::Party>(barrier.join());
     for (std::uint64_t epoch = 1; epoch <= epochs; ++epoch) world.member[epoch][i] = true;
-    run.process(names[i], i < mortals, [&world, &party, i, epochs, on_death] {
+    run.process(names[i], i < mortals, [&world, &party, i, epochs, on_death, last = count - 1] {
       for (std::uint64_t epoch = 1; epoch <= epochs; ++epoch) {
-        if (!pass(world, party, i, epoch)) {
-          check(on_death == Barrier::OnDeath::report, "shrink reports no death");
+        const Barrier::Outcome outcome = pass(world, party, i, epoch);
+        check(outcome.status == Status::ready || on_death == Barrier::OnDeath::report,
+              "shrink reports no death");
+        // The last one, who lives, does again what the dead had begun: no race with it.
+        if (i == last && outcome.died) {
+          world.cells[epoch][outcome.died.index()] = epoch * 10 + outcome.died.index();
         }
       }
       party.leave();
@@ -84,9 +90,9 @@ void join(Run& run, bool mortal) {
   }
 }
 
-// A newcomer to a barrier that two are using. It arrives first at the epoch after the one that it
-// joined in; what it waits for then, the others wait for too, unless it leaves.
-void late_join(Run& run) {
+// A newcomer to a barrier that two are using: from the epoch after the one that it joined in, the
+// others wait for it, until it leaves.
+void late_join(Run& run, bool mortal) {
   auto& world = run.ghost<World>(run, Barrier::Options{2, 3, Barrier::OnDeath::report}, 3U);
   static constexpr std::array names{"party 0", "party 1"};
   for (std::size_t i = 0; i < 2; ++i) {
@@ -100,18 +106,68 @@ void late_join(Run& run) {
     });
   }
   Peers& peers = run.ghost<ModelPeers>(world.participants, 2U);
-  run.process("newcomer", true, [&world, &peers] {
+  run.process("newcomer", mortal, [&world, &peers] {
     Barrier barrier(world.memory, peers);
     auto party = barrier.join();
-    // It is a member of the epoch after: marked before anybody can pass that.
-    const std::uint64_t joined_in = barrier.epoch() + 1;
-    if (joined_in > 1) return;  // the others may be leaving
-    const Barrier::Outcome outcome = party.wait(Deadline::never(), WaitStrategy::sleep);
-    check(outcome.status == Status::ready, "joining ends with an epoch");
-    for (std::size_t i = 0; i < 2; ++i) {
-      check(world.arrived[outcome.epoch][i], "BARRIER-2: a newcomer has passed early");
-      check(world.cells[outcome.epoch][i] == outcome.epoch * 10 + i, "and sees the work");
+    const Barrier::Outcome joined = party.wait(Deadline::never(), WaitStrategy::sleep);
+    check(joined.status == Status::ready, "joining ends with an epoch");
+    for (std::size_t i = 0; joined.epoch > 0 && joined.epoch <= 2 && i < 2; ++i) {
+      check(world.arrived[joined.epoch][i], "BARRIER-2: a newcomer has passed early");
+      check(world.cells[joined.epoch][i] == joined.epoch * 10 + i, "BARRIER: and sees the work");
     }
+    check(!world.passed[joined.epoch + 1], "BARRIER-2: an epoch has ended without its newest member");
+    const Barrier::Outcome next = party.arrive_and_wait(Deadline::never(), WaitStrategy::sleep);
+    check(next.status == Status::ready && next.epoch == joined.epoch + 1, "and goes on from there");
+  });
+}
+
+// Who leaves gives its place to a newcomer, whose arrivals speak for both.
+void successor(Run& run) {
+  auto& world = run.ghost<World>(run, Barrier::Options{2, 2, Barrier::OnDeath::report}, 3U);
+  for (std::size_t i = 0; i < 2; ++i) {
+    Peers& peers = run.ghost<ModelPeers>(world.participants, i);
+    auto& barrier = run.ghost<Barrier>(world.memory, peers);
+    auto& party = run.ghost<Barrier::Party>(barrier.join());
+    run.process(i == 0 ? "stays" : "leaves", false, [&world, &party, i] {
+      if (i == 1) {
+        world.cells[1][1] = 11;
+        return party.leave();
+      }
+      for (int epoch = 1; epoch <= 2; ++epoch) {
+        static_cast<void>(party.arrive_and_wait(Deadline::never(), WaitStrategy::sleep));
+        check(world.cells[1][1] == 11, "BARRIER: what was done before leaving is seen");
+      }
+      party.leave();
+    });
+  }
+  Peers& peers = run.ghost<ModelPeers>(world.participants, 2U);
+  run.process("newcomer", false, [&world, &peers] {
+    Barrier barrier(world.memory, peers);
+    try {
+      auto party = barrier.join(Deadline::now());
+      static_cast<void>(party.arrive_and_wait(Deadline::never(), WaitStrategy::sleep));
+    } catch (const Error&) {  // no place is free yet
+    }
+  });
+}
+
+// A slow recoverer meets the place of a newcomer that has the index of the dead.
+void newcomer(Run& run) {
+  auto& world = run.ghost<World>(run, Barrier::Options{1, 2, Barrier::OnDeath::shrink}, 2U);
+  Peers& peers = run.ghost<ModelPeers>(world.participants, 0U);
+  auto& barrier = run.ghost<Barrier>(world.memory, peers);
+  auto& party = run.ghost<Barrier::Party>(barrier.join());
+  run.process("mortal", true, [&party] { party.leave(); });
+  auto& recoverer = run.ghost<ModelPeers>(world.participants, 1U);
+  run.process("recoverer", true, [&recoverer] { recoverer.recover_dead(); });
+  auto& late = run.ghost<ModelPeers>(world.participants);
+  run.process("newcomer", false, [&world, &late] {
+    if (!late.join()) return;
+    Barrier its(world.memory, late);
+    auto mine = its.join();
+    check(its.members() >= 1, "a slow recoverer has marked a newcomer as gone");
+    static_cast<void>(mine.wait(Deadline::never(), WaitStrategy::sleep));
+    check(its.members() >= 1, "a slow recoverer has marked a newcomer as gone");
   });
 }
 
@@ -156,7 +212,11 @@ std::vector<Scenario> barrier_scenarios() {
       {"barrier/two_deaths", deaths(1, 0, 2), [](Run& run) { parties(run, 3, 2, 2, report); }},
       {"barrier/join", awake(2, 1), [](Run& run) { join(run, false); }},
       {"barrier/dead_joiner", deaths(1, 1, 1), [](Run& run) { join(run, true); }},
-      {"barrier/late_join", deaths(1, 1, 1), late_join},
+      {"barrier/late_join", awake(1, 1), [](Run& run) { late_join(run, false); }},
+      {"barrier/late_join_fences", awake(0, 3), [](Run& run) { late_join(run, false); }},
+      {"barrier/dead_late_joiner", deaths(1, 0, 1), [](Run& run) { late_join(run, true); }},
+      {"barrier/successor", awake(2, 1), successor},
+      {"barrier/newcomer", deaths(2, 1, 2), newcomer},
       {"barrier/leave", deaths(2, 1, 1), leave},
   };
 }

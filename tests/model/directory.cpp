@@ -79,6 +79,23 @@ void finder(Run& run) {
   });
 }
 
+// The name is taken over by a newcomer with the index of the dead, while a slow recoverer is at it;
+// that one then wants the name too.
+void newcomer(Run& run) {
+  auto& world = run.ghost<World>(run, 2U);
+  Peers& first = run.ghost<ModelPeers>(world.participants, 0U);
+  run.process("creator", true, [&world, &first] { make(world, first, "weights", 0); });
+  auto& recoverer = run.ghost<ModelPeers>(world.participants, 1U);
+  run.process("recoverer", true, [&world, &recoverer] {
+    recoverer.recover_dead();
+    make(world, recoverer, "weights", 0);
+  });
+  auto& late = run.ghost<ModelPeers>(world.participants);
+  run.process("newcomer", false, [&world, &late] {
+    if (late.join()) make(world, late, "weights", 0);
+  });
+}
+
 // ---- participants
 
 // Two places: a member that may die, two that recover, one that joins. Each guards what belongs to
@@ -102,12 +119,6 @@ struct Table {
 
 void rejoin(Run& run) {
   auto& table = run.ghost<Table>(run, 2U);
-  auto& passes = run.ghost<int>();
-  table.participants.repair_with([&table, &passes](const Dead& dead) {
-    // The repair of a place touches what its owner had: nobody else may be at it.
-    if (dead.still()) ++passes;
-    static_cast<void>(table);
-  });
   auto& mortal = run.ghost<ModelPeers>(table.participants, 0U);
   run.process("mortal", true, [&table, &mortal] {
     table.own(mortal.self());
@@ -122,6 +133,20 @@ void rejoin(Run& run) {
       if (late.join()) table.own(late.self());
     });
   }
+}
+
+// The one place comes free when its owner has gone.
+void comes_free(Run& run) {
+  auto& table = run.ghost<Table>(run, 1U);
+  auto& mortal = run.ghost<ModelPeers>(table.participants, 0U);
+  run.process("mortal", true, [&mortal] { mortal.leave(); });
+  auto& other = run.ghost<ModelPeers>(table.participants);
+  run.process("recoverer", true, [&other] { other.recover_dead(); });
+  auto& late = run.ghost<ModelPeers>(table.participants);
+  run.process("newcomer", false, [&late] {
+    const bool gone = has_ended(0);
+    check(late.join() || !gone, "PART-3: the place of the dead comes free");
+  });
 }
 
 // What the dead had is repaired before its place is free: a newcomer finds all of it.
@@ -176,6 +201,7 @@ std::vector<Scenario> directory_scenarios() {
       {"directory/three", {.preemptions = 1, .deaths = 2, .stale = 0},
        [](Run& run) { creators(run, 2, 3); }},
       {"directory/two_names", {.preemptions = 2, .deaths = 1, .stale = 1}, two_names},
+      {"directory/newcomer", {.preemptions = 2, .deaths = 1, .stale = 1}, newcomer},
       {"directory/finder", {.preemptions = 2, .deaths = 1, .stale = 1}, finder},
   };
 }
@@ -183,6 +209,7 @@ std::vector<Scenario> directory_scenarios() {
 std::vector<Scenario> participants_scenarios() {
   return {
       {"participants/rejoin", {.preemptions = 2, .deaths = 2, .stale = 1}, rejoin},
+      {"participants/comes_free", {.preemptions = 3, .deaths = 2, .stale = 1}, comes_free},
       {"participants/repaired_first", {.preemptions = 3, .deaths = 2, .stale = 1}, repaired_first},
   };
 }

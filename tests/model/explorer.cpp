@@ -115,7 +115,7 @@ struct Process {
   void* exceptions[2]{};  // what the C++ runtime keeps of the exceptions being handled here
   State state = State::done;
   bool changed = false;     // since it last could have died
-  bool impatient = false;   // its pauses let nobody run
+  int impatient = 0;        // so many of its next pauses let nobody run
   bool repairs = false;
   bool token_free = false;
   std::uint64_t paused_at = 0;  // changes by anybody
@@ -172,7 +172,8 @@ class Explorer {
     process.body = std::move(body);
     process.state = State::ready;
     process.changed = mortal;
-    process.impatient = process.repairs = process.token_free = false;
+    process.impatient = 0;
+    process.repairs = process.token_free = false;
     process.exceptions[0] = process.exceptions[1] = nullptr;
     getcontext(&process.context);
     process.context.uc_stack.ss_sp = process.stack.get();
@@ -355,12 +356,15 @@ class Explorer {
   void pause() {
     if (!inside()) return;
     step();
-    if (me().impatient) return;
+    if (me().impatient > 0) {
+      --me().impatient;
+      return;
+    }
     bool others = false;
     for (std::size_t i = 0; i < count_; ++i) others |= i != self_ && can_run(processes_[i]);
     if (others && preemptions_ > 0 && choices_.choose(2, false) == 1) {
       --preemptions_;
-      me().impatient = true;
+      me().impatient = 300;  // more than any mechanism's patience
       if (tracing_) note("pause", nullptr, nullptr, "and goes on at once");
       return;
     }
@@ -579,7 +583,7 @@ class Explorer {
     const bool may_die = process.mortal && deaths_ > 0 && process.changed;
     if (may_die) options[static_cast<std::size_t>(count++)] = -1;
     process.changed = false;
-    if (preemptions_ > 0 && !process.impatient) {
+    if (preemptions_ > 0 && process.impatient == 0) {
       for (std::size_t i = 0; i < count_; ++i) {
         const Process& other = processes_[i];
         if (i != self_ && (can_run(other) || may_time_out(other))) {
@@ -672,7 +676,7 @@ class Explorer {
   void changed() {
     ++changes_;
     me().changed = true;
-    me().impatient = false;
+    me().impatient = 0;
   }
 
   // -- memory
@@ -701,7 +705,7 @@ class Explorer {
     if (at.stores[at.last].plain && !memory_.ordered(self_, at, false)) {
       race("an atomic operation", at);
     }
-    if (stale_ == 0 || me().impatient || oldest == at.last) return at.last;
+    if (stale_ == 0 || me().impatient > 0 || oldest == at.last) return at.last;
     std::array<std::uint16_t, 12> options;
     std::size_t count = 0;
     for (int i = at.last; i >= oldest && count < options.size(); --i) {

@@ -15,7 +15,7 @@
 //                lives (then it died some time before: nobody can tell the difference)
 //   stale        at most so many loads (failed exchanges too) read another store than the newest
 //   pauses       pause() and yield() let others run until one of them has stored something; going on
-//                at once instead costs a preemption, and then lasts until the next change
+//                at once instead costs a preemption, and lasts until the next change (300 at most)
 //   timeouts     sleepers wake by themselves only when nobody else can run, or for a preemption; and
 //                never with `inner_timeouts` off, so that a lost wake-up is a deadlock
 // The futex looks at its word's newest value, and wakes which sleeper it likes; it orders nothing.

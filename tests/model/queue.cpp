@@ -12,7 +12,9 @@ using Queue = TaskQueue<std::uint64_t>;
 
 struct World {
   World(Run& run, std::size_t places, std::uint32_t capacity = 2, std::uint64_t first_cycle = 0)
-      : participants(run, places), memory(run.memory("queue", Queue::bytes({capacity}))) {
+      : participants(run, places),
+        memory(run.memory("queue", Queue::bytes({capacity}))),
+        results(run.shared<std::array<std::uint64_t, 16>>("results")) {
     if (first_cycle == 0) {
       Queue::format(memory, {capacity});
     } else {
@@ -25,6 +27,7 @@ struct World {
   static constexpr std::size_t no_one = 99;
   Participants participants;
   std::span<std::byte> memory;
+  std::array<std::uint64_t, 16>& results;  // plain: written by workers, read by who hears `closed`
   std::array<bool, 16> begun{}, pushed{};
   std::array<int, 16> completed{}, excused{};
   std::array<std::size_t, 16> holder{};
@@ -51,6 +54,7 @@ void begin_task(World& world, const Task<std::uint64_t>& task) {
 void end_task(World& world, Task<std::uint64_t>& task) {
   const std::uint64_t value = task.payload();
   ++world.completed[value];
+  ++world.results[value];
   check(task.complete() == Status::ready, "QUEUE-3: a lease of the living is not lost");
   world.holder[value] = World::no_one;
 }
@@ -59,7 +63,15 @@ void end_task(World& world, Task<std::uint64_t>& task) {
 void consume(World& world, Queue& queue, bool fail_first = false) {
   for (;;) {
     auto task = queue.pop();
-    if (!task) return check(task.status() == Status::closed, "a pop for ever ends with a task");
+    if (!task) {
+      check(task.status() == Status::closed, "a pop for ever ends with a task");
+      for (std::size_t value = 0; value < 16; ++value) {
+        if (world.begun[value] && world.completed[value] != 0) {
+          check(world.results[value] != 0, "QUEUE-5: `closed` comes after all results");
+        }
+      }
+      return;
+    }
     begin_task(world, task);
     if (std::exchange(fail_first, false)) {
       world.holder[task.payload()] = World::no_one;
@@ -202,7 +214,123 @@ void close(Run& run) {
   Peers& other = joined(run, world, 3);
   run.process("closer", false, [&world, &other] {
     Queue queue(world.memory, other);
+    world.begun[15] = true;  // what is done before close() is seen by who hears `closed`
+    world.results[15] = 1;
+    ++world.completed[15];
+    ++world.excused[15];
     static_cast<void>(queue.close());
+  });
+  run.finally([&world] { check_end(world); });
+}
+
+// The queue is closed and empty but for one task; its worker completes it or gives it back while two
+// drainers wait for the end.
+void drain(Run& run) {
+  auto& world = run.ghost<World>(run, 3U);
+  Peers& first = joined(run, world, 0);
+  auto& queue = run.ghost<Queue>(world.memory, first);
+  push(world, queue, 1);
+  auto& task = run.ghost<Task<std::uint64_t>>(queue.pop());
+  run.process("worker", true, [&world, &queue, &task] {
+    begin_task(world, task);
+    end_task(world, task);
+    static_cast<void>(queue.close());
+  });
+  Peers& second = joined(run, world, 1);
+  run.process("drainer", false, [&world, &second] {
+    Queue its(world.memory, second);
+    its.wait_strategy(WaitStrategy::sleep);
+    static_cast<void>(its.close());
+    consume(world, its);
+  });
+  consumer(run, world, 2, false);
+  run.finally([&world] { check_end(world); });
+}
+
+// Four slots: a producer that stands still in the first one, a free one behind it, tasks behind
+// that. Who waits for room gets the free one as soon as a consumer goes past the first.
+void go_past(Run& run) {
+  auto& world = run.ghost<World>(run, 4U, 4U);
+  const LeaseRingShape shape = *LeaseRingShape::of(world.memory);
+  Peers& still = joined(run, world, 0);
+  auto& ring = run.ghost<LeaseRing>(world.memory, shape, still);
+  auto& first = run.ghost<LeaseRing::Reservation>();
+  LeaseRing::Reservation second;
+  check(ring.try_reserve(first) == Status::ready && ring.try_reserve(second) == Status::ready, "");
+  Queue filler(world.memory, still);
+  push(world, filler, 3);
+  push(world, filler, 4);
+  static_cast<void>(second.cancel());
+  auto& pushed = run.ghost<bool>(false);
+  Peers& other = joined(run, world, 1);
+  run.process("producer", false, [&world, &other, &pushed] {
+    Queue queue(world.memory, other);
+    queue.wait_strategy(WaitStrategy::sleep);
+    push(world, queue, 5);
+    pushed = true;
+  });
+  Peers& third = joined(run, world, 2);
+  run.process("consumer", false, [&world, &third, &pushed] {
+    Queue queue(world.memory, third);
+    auto task = queue.try_pop();
+    if (!task) return;
+    begin_task(world, task);
+    while (!pushed) pause();
+    end_task(world, task);
+  });
+}
+
+// The ring is full. A worker takes the first task and holds it until the producer has got the room
+// (`behind`: a slot that came free behind it; else its own), which it must hear of.
+void room(Run& run, bool behind, bool meanwhile) {
+  auto& world = run.ghost<World>(run, 4U);
+  Peers& peers = joined(run, world, 0);
+  auto& queue = run.ghost<Queue>(world.memory, peers);
+  auto& ring = run.ghost<LeaseRing>(world.memory, *LeaseRingShape::of(world.memory), peers);
+  auto& second = run.ghost<LeaseRing::Reservation>();
+  push(world, queue, 1);
+  if (behind) {
+    check(ring.try_reserve(second) == Status::ready, "there are two slots");
+    if (!meanwhile) static_cast<void>(second.cancel());
+  } else {
+    push(world, queue, 2);
+  }
+  auto& pushed = run.ghost<bool>(false);
+  run.process("worker", false, [&world, &queue, &pushed, behind] {
+    auto task = queue.try_pop();
+    if (!task) return;
+    begin_task(world, task);
+    while (behind && !pushed) pause();
+    end_task(world, task);
+  });
+  Peers& other = joined(run, world, 1);
+  run.process("producer", false, [&world, &other, &pushed] {
+    Queue its(world.memory, other);
+    its.wait_strategy(WaitStrategy::sleep);
+    push(world, its, 3);
+    pushed = true;
+  });
+  if (meanwhile) {
+    run.process("canceller", false, [&second] { static_cast<void>(second.cancel()); });
+  }
+}
+
+// A worker gives its task back and goes; another must get it.
+void returned(Run& run, bool mortal) {
+  auto& world = run.ghost<World>(run, 2U);
+  Peers& peers = joined(run, world, 0);
+  auto& queue = run.ghost<Queue>(world.memory, peers);
+  push(world, queue, 1);
+  auto& task = run.ghost<Task<std::uint64_t>>(queue.pop());
+  run.process("worker", mortal, [&task] { static_cast<void>(task.fail()); });
+  Peers& other = joined(run, world, 1);
+  run.process("consumer", false, [&world, &other] {
+    Queue its(world.memory, other);
+    its.wait_strategy(WaitStrategy::sleep);
+    auto got = its.pop();
+    check(static_cast<bool>(got), "a pop for ever ends with a task");
+    begin_task(world, got);
+    end_task(world, got);
   });
   run.finally([&world] { check_end(world); });
 }
@@ -227,7 +355,9 @@ void newcomer(Run& run) {
     if (!late.join()) return;
     Queue queue(world.memory, late);
     world.begun[9] = true;
-    if (queue.try_push(9) == Status::ready) world.pushed[9] = true;
+    const Status pushed = queue.try_push(9);
+    check(pushed != Status::lost_lease, "a slow recoverer has taken a newcomer's slot");
+    if (pushed == Status::ready) world.pushed[9] = true;
     for (int i = 0; i < 2; ++i) {
       auto task = queue.try_pop();
       if (!task) continue;
@@ -250,6 +380,15 @@ std::vector<Scenario> queue_scenarios() {
       {"queue/give_back", awake(1, 1), give_back},
       {"queue/late_commit", awake(2, 0), late_commit},
       {"queue/close", awake(1, 0), close},
+      {"queue/drain", {.preemptions = 2, .deaths = 1, .stale = 1}, drain},
+      {"queue/drain_awake", awake(2, 2), drain},
+      {"queue/room", awake(2, 2), [](Run& run) { room(run, false, false); }},
+      {"queue/room_behind", awake(2, 2), [](Run& run) { room(run, true, false); }},
+      {"queue/room_meanwhile", awake(2, 2), [](Run& run) { room(run, true, true); }},
+      {"queue/returned", awake(2, 2), [](Run& run) { returned(run, false); }},
+      {"queue/returned_by_the_dead", {.preemptions = 2, .deaths = 1, .stale = 2},
+       [](Run& run) { returned(run, true); }},
+      {"queue/go_past", awake(2, 2), go_past},
       {"queue/dead_producer", {.preemptions = 1, .deaths = 1, .stale = 0}, dead_producer},
       {"queue/dead_consumer", {.preemptions = 1, .deaths = 1, .stale = 0}, dead_consumer},
       {"queue/newcomer", {.preemptions = 2, .deaths = 2, .stale = 1}, newcomer},

@@ -146,10 +146,10 @@ void view(Run& run) {
   run.finally([&world] { check_end(world); });
 }
 
-// Two buffers: a publisher that died holding one is in the way until it is recovered; whoever
-// recovers may be slow, and a newcomer takes the place of the dead meanwhile.
+// Whoever recovers a dead publisher may be slow, and a newcomer takes the place of the dead
+// meanwhile: its buffer must stay its own.
 void recovery(Run& run) {
-  auto& world = run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 2, .buffers = 2}, 3U);
+  auto& world = run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 3, .buffers = 3}, 3U);
   Peers& first = joined(run, world, 0);
   run.process("mortal", true, [&world, &first] {
     TestSlot slot(world.memory, first);
@@ -158,7 +158,13 @@ void recovery(Run& run) {
     if (publisher.publish(pair_of(1)) == Status::ready) ++world.done;
   });
   auto& second = run.ghost<ModelPeers>(world.participants, 1U);
-  run.process("recoverer", false, [&second] { second.recover_dead(); });
+  run.process("recoverer", false, [&world, &second] {
+    second.recover_dead();
+    TestSlot slot(world.memory, second);
+    auto publisher = slot.publisher();
+    world.begun |= 1U << 17;
+    if (publisher.publish(pair_of(17)) == Status::ready) ++world.done;
+  });
   auto& third = run.ghost<ModelPeers>(world.participants);
   run.process("newcomer", false, [&world, &third] {
     if (!third.join()) return;
@@ -168,6 +174,65 @@ void recovery(Run& run) {
     for (const std::uint64_t n : {9U, 10U}) {
       // Busy only while the mortal one lives and holds the other buffer.
       if (publisher.publish(pair_of(n)) == Status::ready) ++world.done;
+    }
+  });
+  run.finally([&world] { check_end(world); });
+}
+
+// A value is there; two publish, and one looks at its view. Only the second publisher needs the
+// viewer's buffer, and it has the news of the first's publication before the first has a fence.
+void view_of_two(Run& run) {
+  auto& world = run.ghost<World>(run, TestSlot::Options{.views = 1, .publishers = 3, .buffers = 2}, 3U);
+  static constexpr std::array names{"publisher 0", "publisher 1", "viewer"};
+  for (std::size_t i = 0; i < 3; ++i) {
+    Peers& peers = joined(run, world, i);
+    auto& slot = run.ghost<TestSlot>(world.memory, peers);
+    if (i < 2) {
+      auto& publisher = run.ghost<TestSlot::Publisher>(slot.publisher());
+      if (i == 0) publish(world, publisher, slot, 1);
+      run.process(names[i], false, [&world, &publisher, i] {
+        world.begun |= std::uint64_t{1} << (i + 2);
+        if (publisher.publish(pair_of(i + 2)) == Status::ready) ++world.done;
+      });
+    } else {
+      auto& reader = run.ghost<TestSlot::Reader>(slot.reader());
+      run.process(names[i], false, [&world, &reader] {
+        auto view = reader.pull();
+        if (view) world.saw(view.reading().version, {view->first, view->second});
+      });
+    }
+  }
+  run.finally([&world] { check_end(world); });
+}
+
+// A viewer dies; a newcomer takes its index and its pin while a slow recoverer is at it, who then
+// publishes: not into the newcomer's view.
+void next_viewer(Run& run) {
+  auto& world = run.ghost<World>(run, TestSlot::Options{.views = 1, .publishers = 1, .buffers = 2}, 2U);
+  Peers& first = joined(run, world, 0);
+  auto& slot_of_first = run.ghost<TestSlot>(world.memory, first);
+  auto& reader_of_first = run.ghost<TestSlot::Reader>(slot_of_first.reader());
+  auto& second = run.ghost<ModelPeers>(world.participants, 1U);
+  auto& slot_of_second = run.ghost<TestSlot>(world.memory, second);
+  auto& publisher = run.ghost<TestSlot::Publisher>(slot_of_second.publisher());
+  publish(world, publisher, slot_of_second, 1);
+  run.process("viewer", true, [&reader_of_first] { static_cast<void>(reader_of_first.pull()); });
+  run.process("recoverer", false, [&world, &second, &publisher] {
+    second.recover_dead();
+    for (const std::uint64_t n : {2U, 3U}) {
+      world.begun |= std::uint64_t{1} << n;
+      if (publisher.publish(pair_of(n)) == Status::ready) ++world.done;
+    }
+  });
+  auto& late = run.ghost<ModelPeers>(world.participants);
+  run.process("newcomer", false, [&world, &late] {
+    if (!late.join()) return;
+    TestSlot slot(world.memory, late);
+    try {
+      auto reader = slot.reader();
+      auto view = reader.pull();
+      if (view) world.saw(view.reading().version, {view->first, view->second});
+    } catch (const Error&) {  // the recoverer is at the pin
     }
   });
   run.finally([&world] { check_end(world); });
@@ -202,15 +267,18 @@ void wait_newer(Run& run, bool mortal) {
   Peers& first = joined(run, world, 0);
   auto& slot_of_first = run.ghost<TestSlot>(world.memory, first);
   auto& publisher = run.ghost<TestSlot::Publisher>(slot_of_first.publisher());  // registered
-  run.process("publisher", mortal, [&world, &slot_of_first, &publisher] {
+  auto& beside = run.shared<std::uint64_t>("beside");  // plain
+  run.process("publisher", mortal, [&world, &slot_of_first, &publisher, &beside] {
+    beside = 1;
     publish(world, publisher, slot_of_first, 1);
   });
   Peers& peers = joined(run, world, 1);
-  run.process("waiter", false, [&world, &peers] {
+  run.process("waiter", false, [&world, &peers, &beside] {
     TestSlot slot(world.memory, peers);
     const Status status = slot.wait_newer(0, Deadline::never(), WaitStrategy::sleep);
     if (status == Status::peer_died) return check(has_ended(0), "nobody is taken for dead");
     check(status == Status::ready, "a wait for ever ends with a value");
+    check(beside == 1, "who has waited sees what came before the publication");
     Version last = 0;
     pull(world, slot, last);
     check(last != 0, "what was waited for is there");
@@ -252,6 +320,8 @@ std::vector<Scenario> slot_scenarios() {
       {"slot/two_by_two", {.preemptions = 1, .deaths = 2, .stale = 1}, two_by_two},
       {"slot/view", {.preemptions = 2, .deaths = 1, .stale = 2}, view},
       {"slot/recovery", {.preemptions = 2, .deaths = 1, .stale = 1}, recovery},
+      {"slot/view_of_two", {.preemptions = 2, .stale = 2}, view_of_two},
+      {"slot/next_viewer", {.preemptions = 2, .deaths = 1, .stale = 2}, next_viewer},
       {"slot/dead_viewer", {.preemptions = 2, .deaths = 1, .stale = 1}, dead_viewer},
       {"slot/wait_newer", {.preemptions = 2, .stale = 2, .inner_timeouts = false},
        [](Run& run) { wait_newer(run, false); }},

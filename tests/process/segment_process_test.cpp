@@ -74,9 +74,10 @@ Error error_of(Call&& call) {
   return Error(Errc::system, "nothing was thrown");
 }
 
-std::size_t open_descriptors() {
+std::size_t open_descriptors(pid_t pid = getpid()) {
+  const fs::path directory = "/proc/" + std::to_string(pid) + "/fd";
   return static_cast<std::size_t>(
-      std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator()));
+      std::distance(fs::directory_iterator(directory), fs::directory_iterator()));
 }
 
 std::string content_of(const std::string& path) {
@@ -336,17 +337,7 @@ TEST_F(SegmentProcess, all_get_in_who_find_a_table_full_of_dead_at_the_same_time
 // Stopped between finding the table full and looking for the dead, who are recovered meanwhile.
 TEST_F(SegmentProcess, one_that_finds_nobody_left_to_recover_still_gets_the_place) {
   const OneCore fast;
-  const auto newest = [&](int file) {
-    std::uint64_t word = 0;
-    std::uint64_t incarnation = 0;
-    for (const off_t at : {page_bytes, page_bytes + sizeof(ParticipantEntry)}) {
-      EXPECT_EQ(pread(file, &word, 8, at), 8);
-      incarnation = std::max(incarnation, ParticipantWord::incarnation(word));
-    }
-    return incarnation;
-  };
-  bool joined_before = false;
-  for (int steps = 0; !joined_before; steps += 3) {
+  for (int steps = 0; steps < 300; steps += 3) {  // of some 100 between the two
     SCOPED_TRACE(testing::Message() << "it stood at instruction " << steps);
     leave_abandoned({.bytes = 4096, .participants = 2});
     participant().kill();
@@ -359,8 +350,11 @@ TEST_F(SegmentProcess, one_that_finds_nobody_left_to_recover_still_gets_the_plac
       test.hear();
     });
     while (!any_token_held(file.get())) ASSERT_TRUE(joiner.step(Step::system_call, 1));
-    joiner.step(Step::instruction, steps);
-    joined_before = newest(file.get()) == 3;
+    const std::size_t with_token = open_descriptors(joiner.process().pid());
+    while (open_descriptors(joiner.process().pid()) == with_token) {
+      ASSERT_TRUE(joiner.step(Step::system_call, 1));
+    }
+    ASSERT_TRUE(joiner.step(Step::instruction, steps));
     Process other = participant();
     joiner.let_go();
     ASSERT_EQ(joiner.process().hear(), "in");
@@ -430,7 +424,8 @@ TEST_F(SegmentProcess, processes_that_race_for_an_object_make_one) {  // DIR-1
 
 TEST_F(SegmentProcess, an_event_wakes_a_sleeper_of_another_process) {
   Segment segment = Segment::create(name_, small);
-  auto& event = reinterpret_cast<Event&>(segment.open<SharedBuffer<std::uint32_t>>("event", {1})[0]);
+  auto& event =
+      reinterpret_cast<Event&>(segment.open<SharedBuffer<std::uint32_t>>("event", {1})[0]);
   for (const bool one : {false, true}) {
     Process sleeper([&](Line& test) {
       Segment own = Segment::open(name_);
@@ -444,7 +439,8 @@ TEST_F(SegmentProcess, an_event_wakes_a_sleeper_of_another_process) {
     ASSERT_EQ(sleeper.hear(), "sleeps");
     const std::string in_futex = std::to_string(SYS_futex) + " ";
     ASSERT_TRUE(eventually([&] {
-      return content_of("/proc/" + std::to_string(sleeper.pid()) + "/syscall").rfind(in_futex, 0) == 0;
+      return content_of("/proc/" + std::to_string(sleeper.pid()) + "/syscall").rfind(in_futex, 0) ==
+             0;
     }));
     one ? event.notify_one() : event.notify_all();
     EXPECT_EQ(sleeper.join(), 0);
@@ -549,8 +545,8 @@ TEST_F(SegmentProcess, a_name_in_use_is_refused_with_the_pid_and_the_program_tha
     EXPECT_EQ(error.code(), Errc::name_in_use);
     std::string program = content_of("/proc/self/comm");
     program.pop_back();
-    EXPECT_THAT(error.what(), AllOf(HasSubstr(name_), HasSubstr(std::to_string(getppid())),
-                                    HasSubstr(program)));
+    EXPECT_THAT(error.what(),
+                AllOf(HasSubstr(name_), HasSubstr(std::to_string(getppid())), HasSubstr(program)));
   });
   EXPECT_EQ(other.join(), 0);
   Process stopped = participant();
@@ -643,7 +639,8 @@ TEST_F(SegmentProcess, of_two_that_create_a_name_at_once_exactly_one_wins) {
   }
 }
 
-TEST_F(SegmentProcess, whoever_opens_while_the_last_one_leaves_is_never_in_a_file_without_its_name) {
+TEST_F(SegmentProcess,
+       whoever_opens_while_the_last_one_leaves_is_never_in_a_file_without_its_name) {
   std::vector<Process> makers;
   for (int i = 0; i < 2; ++i) {
     makers.emplace_back([&](Line& test) {
@@ -680,7 +677,8 @@ TEST_F(SegmentProcess, whoever_opens_while_the_last_one_leaves_is_never_in_a_fil
 }
 
 // A system call counts twice: killed before it, and after it.
-TEST_F(SegmentProcess, a_creator_killed_at_any_system_call_leaves_the_name_free_or_a_whole_segment) {
+TEST_F(SegmentProcess,
+       a_creator_killed_at_any_system_call_leaves_the_name_free_or_a_whole_segment) {
   const OneCore fast;
   int named = 0;
   bool inside = true;
@@ -798,9 +796,7 @@ TEST_F(SegmentProcess, options_that_cannot_work_are_refused_before_anything_is_m
 
 class ForeignFile : public SegmentProcess {
  protected:
-  ~ForeignFile() override {
-    EXPECT_EQ(unlink(path_.c_str()), 0);
-  }
+  ~ForeignFile() override { EXPECT_EQ(unlink(path_.c_str()), 0); }
   // Refused by all, and left as it is.
   void expect_refused(const std::string& content, Errc code, const std::string& because) {
     write_file(content);
@@ -945,8 +941,8 @@ TEST_F(SegmentProcess, no_damage_to_the_tables_crashes_or_hangs_an_attacher) {
 TEST_F(SegmentProcess, a_damaged_count_of_incarnations_is_refused) {
   leave_abandoned();
   const std::string whole = content_of(path_);
-  for (const std::uint64_t count : {std::uint64_t{1} << 48, ~std::uint64_t{0},
-                                    ParticipantWord::last_incarnation}) {
+  for (const std::uint64_t count :
+       {std::uint64_t{1} << 48, ~std::uint64_t{0}, ParticipantWord::last_incarnation}) {
     std::string damaged = whole;
     std::memcpy(damaged.data() + offsetof(SegmentHeader, incarnations), &count, 8);
     write_file(damaged);
@@ -1171,13 +1167,15 @@ class FakeControlGroup {
       groups_.push_back({unified, root, root.string() + group});
     }
   }
-  void set(std::uint64_t limit, std::uint64_t used, std::uint64_t cached, bool of_its_root = false) {
+  void set(std::uint64_t limit, std::uint64_t used, std::uint64_t cached,
+           bool of_its_root = false) {
     for (const auto& [unified, root, group] : groups_) {
       const std::string at = (of_its_root ? root : group).string();
       std::ofstream(at + (unified ? "/memory.max" : "/memory.limit_in_bytes")) << limit << "\n";
       std::ofstream(at + (unified ? "/memory.current" : "/memory.usage_in_bytes")) << used << "\n";
       std::ofstream(at + "/memory.stat")
-          << "anon 12345\n" << (unified ? "" : "total_") << "inactive_file " << cached / 2 << "\n"
+          << "anon 12345\n"
+          << (unified ? "" : "total_") << "inactive_file " << cached / 2 << "\n"
           << (unified ? "" : "total_") << "active_file " << cached - cached / 2 << "\nshmem 7\n";
     }
   }

@@ -54,7 +54,8 @@ TEST_F(SlotProcess, the_last_value_survives_its_publisher) {
   EXPECT_EQ(value, 100);
 }
 
-TEST_F(SlotProcess, publishers_killed_at_any_instruction_tear_nothing_and_leak_no_buffer) {  // SLOT-1, SLOT-2
+TEST_F(SlotProcess,
+       publishers_killed_at_any_instruction_tear_nothing_and_leak_no_buffer) {  // SLOT-1, SLOT-2
   // Three buffers for one publisher and one view: a leaked one would be missed at once.
   const Slot<Sample>::Options options{.views = 1, .publishers = 1};
   auto slot = segment_.open<Slot<Sample>>("value", options);

@@ -25,8 +25,7 @@ namespace heddle::test {
 class Program {
  public:
   /// Starts it. `before` runs in the child, to change the world that the program finds.
-  explicit Program(std::vector<std::string> arguments,
-                   const std::function<void()>& before = {}) {
+  explicit Program(std::vector<std::string> arguments, const std::function<void()>& before = {}) {
     int out[2];
     int err[2];
     if (pipe2(out, O_CLOEXEC) != 0 || pipe2(err, O_CLOEXEC) != 0) std::abort();

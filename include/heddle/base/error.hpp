@@ -6,15 +6,15 @@
 namespace heddle {
 
 /// What a call on a hot path answers. It never throws.
-enum class [[nodiscard]] Status {
-  ready,       ///< done; the result is there
-  timeout,     ///< the deadline passed first; nothing was changed
-  peer_died,   ///< a process that this call waited for is dead (and recovered)
-  closed,      ///< the object was closed, or this handle belongs to the parent of a fork
-  empty,       ///< there is nothing to take yet
-  full,        ///< there is no room now
-  busy,        ///< every buffer is pinned or being written by the living
-  lost_lease,  ///< this task is no longer ours; nothing was changed
+enum class [[nodiscard]] Status{
+    ready,       ///< done; the result is there
+    timeout,     ///< the deadline passed first; nothing was changed
+    peer_died,   ///< a process that this call waited for is dead (and recovered)
+    closed,      ///< the object was closed, or this handle belongs to the parent of a fork
+    empty,       ///< there is nothing to take yet
+    full,        ///< there is no room now
+    busy,        ///< every buffer is pinned or being written by the living
+    lost_lease,  ///< this task is no longer ours; nothing was changed
 };
 
 const char* to_string(Status status) noexcept;

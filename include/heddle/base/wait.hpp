@@ -79,7 +79,8 @@ class Event {
   /// coherence-ordered before R, which happens before F: L before F. If G misses W, then likewise F
   /// before W. Both would close a circle, so one of the two sees the other ([atomics.order] 4).
   void notify_one_after_rmw() noexcept {
-    if (has_sleepers_after_rmw()) [[unlikely]] notify_one();
+    if (has_sleepers_after_rmw()) [[unlikely]]
+      notify_one();
   }
   /// The same, for a caller that has more to find out before it wakes anybody.
   bool has_sleepers_after_rmw() const noexcept {

@@ -55,7 +55,8 @@ class Slot {
     SlotCore::format(memory, shape(options));
   }
 
-  Slot(std::span<std::byte> memory, Peers& peers) : core_(memory, peers, sizeof(Element), is_array) {}
+  Slot(std::span<std::byte> memory, Peers& peers)
+      : core_(memory, peers, sizeof(Element), is_array) {}
 
   /// Elements of the value: 1 for a Slot<T>.
   std::size_t count() const noexcept { return core_.shape().value_bytes / sizeof(Element); }
@@ -65,15 +66,9 @@ class Slot {
 
   /// Copies the newest value out. ready, empty (nothing published yet) or busy (publishers overtook
   /// every attempt: more buffers help). Wait-free; writes nothing to the segment.
-  Reading pull(Element& value) const noexcept
-    requires(!is_array)
-  {
-    return core_.pull(&value);
-  }
+  Reading pull(Element& value) const noexcept requires(!is_array) { return core_.pull(&value); }
   /// As above; `values` has count() elements (fewer: invalid, nothing is copied, `closed`).
-  Reading pull(std::span<Element> values) const noexcept
-    requires is_array
-  {
+  Reading pull(std::span<Element> values) const noexcept requires is_array {
     if (values.size() != count()) return {Status::closed, 0, 0};
     return core_.pull(values.data());
   }
@@ -104,15 +99,11 @@ class Slot {
     /// written by the living (cannot be with the default number of buffers); closed in a forked
     /// child. Lock-free; no system call but to wake sleepers. Killed at any step: readers have the
     /// old value or the new one.
-    Status publish(const Element& value) noexcept
-      requires(!is_array)
-    {
+    Status publish(const Element& value) noexcept requires(!is_array) {
       return core_.publish(&value);
     }
     /// As above; `values` has count() elements (others: `closed`, nothing is published).
-    Status publish(std::span<const Element> values) noexcept
-      requires is_array
-    {
+    Status publish(std::span<const Element> values) noexcept requires is_array {
       if (values.size() * sizeof(Element) != core_.shape().value_bytes) return Status::closed;
       return core_.publish(values.data());
     }

@@ -141,7 +141,9 @@ class SlotCore {
     return owner.bits() << 48 | (generation & 0xffffffff) << 16 | buffer_plus_1;
   }
   static constexpr Owner pin_owner(std::uint64_t pin) { return Owner(pin >> 48); }
-  static constexpr std::uint64_t pin_generation(std::uint64_t pin) { return pin >> 16 & 0xffffffff; }
+  static constexpr std::uint64_t pin_generation(std::uint64_t pin) {
+    return pin >> 16 & 0xffffffff;
+  }
   static constexpr std::uint32_t pinned_buffer(std::uint64_t pin) { return pin & 0xffff; }
   static constexpr std::uint64_t pack_publisher(std::uint64_t generation, PublisherState state,
                                                 Owner owner) {

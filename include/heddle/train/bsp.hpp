@@ -48,10 +48,10 @@ class Bsp final : public Policy {
 
   Sgd optimizer_;
   std::uint32_t stripes_;
-  SharedBuffer<float> parameters_;     // two parities
-  SharedBuffer<float> state_;          // two parities; one idle float when the optimizer has none
-  SharedBuffer<float> gradients_;      // one for each microbatch
-  SharedBuffer<double> loss_sums_;     // of each microbatch, then of the epoch so far, two parities
+  SharedBuffer<float> parameters_;  // two parities
+  SharedBuffer<float> state_;       // two parities; one idle float when the optimizer has none
+  SharedBuffer<float> gradients_;   // one for each microbatch
+  SharedBuffer<double> loss_sums_;  // of each microbatch, then of the epoch so far, two parities
   Board gradient_board_;
   Board update_board_;
 };

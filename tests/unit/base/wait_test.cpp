@@ -235,8 +235,8 @@ TEST_P(WaitFor, a_deadline_of_now_looks_once_and_does_not_probe) {
 
 TEST_P(WaitFor, ends_with_timeout_not_before_the_deadline) {
   const std::int64_t start = monotonic_ns();
-  const Status status =
-      wait_for(event_, Deadline::after(15ms), GetParam(), [] { return false; }, go_on);
+  const Status status = wait_for(
+      event_, Deadline::after(15ms), GetParam(), [] { return false; }, go_on);
   EXPECT_EQ(status, Status::timeout);
   EXPECT_GE(monotonic_ns() - start, 15'000'000);
 }
@@ -244,7 +244,8 @@ TEST_P(WaitFor, ends_with_timeout_not_before_the_deadline) {
 TEST_P(WaitFor, gives_up_with_what_the_probe_says) {
   int probes = 0;
   const auto probe = [&] { return ++probes < 3 ? Status::ready : Status::peer_died; };
-  EXPECT_EQ(wait_for(event_, Deadline::never(), GetParam(), [] { return false; }, probe),
+  EXPECT_EQ(wait_for(
+                event_, Deadline::never(), GetParam(), [] { return false; }, probe),
             Status::peer_died);
   EXPECT_EQ(probes, 3);
 }
@@ -252,7 +253,8 @@ TEST_P(WaitFor, gives_up_with_what_the_probe_says) {
 TEST_P(WaitFor, asks_once_more_before_it_gives_up) {
   bool arrived = false;
   const auto probe = [&] { return arrived = true, Status::peer_died; };  // it came, and then died
-  EXPECT_EQ(wait_for(event_, Deadline::never(), GetParam(), [&] { return arrived; }, probe),
+  EXPECT_EQ(wait_for(
+                event_, Deadline::never(), GetParam(), [&] { return arrived; }, probe),
             Status::ready);
 }
 
@@ -264,7 +266,8 @@ TEST_P(WaitFor, a_lost_wake_costs_one_inner_sleep_and_not_the_deadline) {
   });
   const std::int64_t start = monotonic_ns();
   const auto deadline = Deadline::after(test::patience);
-  EXPECT_EQ(wait_for(event_, deadline, GetParam(), [&] { return arrived.load(); }, go_on),
+  EXPECT_EQ(wait_for(
+                event_, deadline, GetParam(), [&] { return arrived.load(); }, go_on),
             Status::ready);
   EXPECT_LT(monotonic_ns() - start, test::patience / 1ns);
   dying.join();
@@ -276,7 +279,8 @@ TEST_P(WaitFor, is_ended_by_a_change_in_another_thread) {
   const auto player = [&](int parity) {
     for (int round = parity; round < rounds; round += 2) {
       const Status status = wait_for(
-          event_, Deadline::after(test::patience), GetParam(), [&] { return turn == round; }, go_on);
+          event_, Deadline::after(test::patience), GetParam(), [&] { return turn == round; },
+          go_on);
       if (status != Status::ready) return;
       turn.store(round + 1, std::memory_order_relaxed);
       event_.notify_all();

@@ -105,7 +105,7 @@ TEST(Slot, an_array_of_another_length_is_refused_and_nothing_changes) {
 }
 
 TEST(Slot, a_viewed_value_stays_while_others_are_published) {  // SLOT-3
-  Fixture<Sample> f({.views = 1, .publishers = 1});  // 3 buffers
+  Fixture<Sample> f({.views = 1, .publishers = 1});            // 3 buffers
   FakePeers self(f.table, 0);
   Slot<Sample> slot = f.open(self);
   auto publisher = slot.publisher();

@@ -70,9 +70,9 @@ AlignedFloats train_plainly(const TrainPlan& plan, const Dataset& train, double&
       for (std::size_t m = 0; m < plan.microbatches; ++m) {
         const std::size_t begin = m * batch.size() / plan.microbatches;
         const std::size_t end = (m + 1) * batch.size() / plan.microbatches;
-        loss += model.loss_and_gradient(parameters, train,
-                                        std::span<const std::uint32_t>(batch).subspan(begin, end - begin),
-                                        part, workspace);
+        loss += model.loss_and_gradient(
+            parameters, train, std::span<const std::uint32_t>(batch).subspan(begin, end - begin),
+            part, workspace);
         for (std::size_t i = 0; i < count; ++i) sum[i] = m == 0 ? part[i] : sum[i] + part[i];
       }
       sgd.update(parameters, sum, velocity, parameters, velocity,
@@ -156,8 +156,7 @@ TEST_F(PolicyTest, a_worker_that_is_asked_to_stop_gives_its_work_back) {
   {
     Segment leaving = Segment::adopt(segment.fd());
     int pieces = 0;
-    WorkerContext context{[&] { return pieces == 21; },
-                          [&](std::uint64_t, double) { ++pieces; }};
+    WorkerContext context{[&] { return pieces == 21; }, [&](std::uint64_t, double) { ++pieces; }};
     EXPECT_FALSE(join_run(leaving)->work(data_.train, context));
   }
   work(segment, data_.train, 1);
