@@ -2,6 +2,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 
+#include <algorithm>
 #include <fstream>
 #include <map>
 
@@ -73,23 +74,28 @@ TEST_F(Train, bsp_gives_the_same_bits_for_any_number_of_workers) {
   EXPECT_NE(run({"--seed", "8", "--epochs", "5"})["params_sha256"], one["params_sha256"]);
 }
 
-// Kills a worker whenever another epoch has passed; the other events are passed over.
+// Kills a worker, waits until its successor has started and some epochs have passed, kills another.
 json finish_with_kills(Program& program, int kills) {
   std::map<int, int> pids;
   json done = json::object();
-  int last_killed_at = 0;
+  int victim = 0;
+  int epochs_since = 0;
   while (const auto event = program.event()) {
-    if ((*event)["event"] == "worker") pids[(*event)["rank"]] = (*event)["pid"];
-    if ((*event)["event"] == "done") done = *event;
-    if ((*event)["event"] != "epoch" || kills == 0) continue;
-    // One at a time, and each once: the rank of the last one must have been filled again.
-    const int rank = kills % static_cast<int>(pids.size());
-    const int at = (*event)["epoch"];
-    if (at < last_killed_at + 5 || pids[rank] == 0) continue;
-    kill(pids[rank], SIGKILL);
-    pids[rank] = 0;
-    last_killed_at = at;
-    --kills;
+    const std::string kind = (*event)["event"];
+    if (kind == "worker") {
+      pids[(*event)["rank"]] = (*event)["pid"];
+      const auto is_victim = [&](const auto& worker) { return worker.second == victim; };
+      if (std::none_of(pids.begin(), pids.end(), is_victim)) {  // its place is filled
+        victim = 0;
+        epochs_since = 0;
+      }
+    }
+    if (kind == "died" && (*event)["pid"] == victim) --kills;
+    if (kind == "epoch" && ++epochs_since >= 5 && victim == 0 && kills > 0) {
+      victim = pids[kills % static_cast<int>(pids.size())];
+      kill(victim, SIGKILL);
+    }
+    if (kind == "done") done = *event;
   }
   EXPECT_EQ(kills, 0) << "the run was too short";
   EXPECT_EQ(program.join(), 0) << program.errors();
@@ -97,9 +103,9 @@ json finish_with_kills(Program& program, int kills) {
 }
 
 TEST_F(Train, bsp_gives_the_same_bits_when_workers_are_killed) {
-  const json undisturbed = run({"--seed", "7", "--epochs", "300"});
+  const json undisturbed = run({"--seed", "7", "--epochs", "600"});
   for (const char* workers : {"1", "2", "4"}) {
-    Program program(arguments({"--seed", "7", "--epochs", "300", "--workers", workers}));
+    Program program(arguments({"--seed", "7", "--epochs", "600", "--workers", workers}));
     const json done = finish_with_kills(program, 5);
     EXPECT_EQ(done["restarts"], 5) << workers;
     EXPECT_EQ(done["params_sha256"], undisturbed["params_sha256"]) << workers;
@@ -107,10 +113,10 @@ TEST_F(Train, bsp_gives_the_same_bits_when_workers_are_killed) {
 }
 
 TEST_F(Train, asp_does_every_shard_when_workers_are_killed) {
-  Program program(arguments({"--sync", "asp", "--epochs", "300"}));
+  Program program(arguments({"--sync", "asp", "--epochs", "2000"}));
   const json done = finish_with_kills(program, 5);
   EXPECT_EQ(done["restarts"], 5);
-  EXPECT_EQ(done["epochs"], 300);  // an epoch counts when every one of its shards is done
+  EXPECT_EQ(done["epochs"], 2000);  // an epoch counts when every one of its shards is done
   EXPECT_GE(done["accuracy"], 0.94);
 }
 

@@ -121,7 +121,7 @@ Verdict try_mutation(const Mutation& mutation, const std::vector<Scenario>& scen
   mechanism.resize(3);  // "bar" of barrier; "dir", "par"
   // The mechanism's own scenarios; what all are built on may show in those of others.
   std::vector<const Scenario*> order;
-  const bool shared = mechanism == "wai" || mechanism == "par";
+  const bool shared = mechanism == "wai" || mechanism == "wak" || mechanism == "par";
   for (const bool own : {true, false}) {
     for (const Scenario& scenario : scenarios) {
       if (scenario.must_fail || scenario.name.starts_with("litmus")) continue;

@@ -280,27 +280,44 @@ void go_past(Run& run) {
   });
 }
 
-// The ring is full. A worker takes the first task and holds it until the producer has got the room
-// (`behind`: a slot that came free behind it; else its own), which it must hear of.
-void room(Run& run, bool behind, bool meanwhile) {
+// Every slot is leased. One worker completes its task and goes: the producer must hear of it.
+void room(Run& run) {
+  auto& world = run.ghost<World>(run, 2U);
+  Peers& peers = joined(run, world, 0);
+  auto& queue = run.ghost<Queue>(world.memory, peers);
+  push(world, queue, 1);
+  push(world, queue, 2);
+  auto& first = run.ghost<Task<std::uint64_t>>(queue.pop());
+  static_cast<void>(run.ghost<Task<std::uint64_t>>(queue.pop()).status());
+  run.process("worker", false, [&world, &first] {
+    begin_task(world, first);
+    end_task(world, first);
+  });
+  Peers& other = joined(run, world, 1);
+  run.process("producer", false, [&world, &other] {
+    Queue its(world.memory, other);
+    its.wait_strategy(WaitStrategy::sleep);
+    push(world, its, 3);
+  });
+}
+
+// A worker takes the first task and holds it until the producer has got the slot that came free
+// behind it (`meanwhile`: comes free just now).
+void room_behind(Run& run, bool meanwhile) {
   auto& world = run.ghost<World>(run, 4U);
   Peers& peers = joined(run, world, 0);
   auto& queue = run.ghost<Queue>(world.memory, peers);
   auto& ring = run.ghost<LeaseRing>(world.memory, *LeaseRingShape::of(world.memory), peers);
   auto& second = run.ghost<LeaseRing::Reservation>();
   push(world, queue, 1);
-  if (behind) {
-    check(ring.try_reserve(second) == Status::ready, "there are two slots");
-    if (!meanwhile) static_cast<void>(second.cancel());
-  } else {
-    push(world, queue, 2);
-  }
+  check(ring.try_reserve(second) == Status::ready, "there are two slots");
+  if (!meanwhile) static_cast<void>(second.cancel());
   auto& pushed = run.ghost<bool>(false);
-  run.process("worker", false, [&world, &queue, &pushed, behind] {
+  run.process("worker", false, [&world, &queue, &pushed] {
     auto task = queue.try_pop();
     if (!task) return;
     begin_task(world, task);
-    while (behind && !pushed) pause();
+    while (!pushed) pause();
     end_task(world, task);
   });
   Peers& other = joined(run, world, 1);
@@ -382,9 +399,9 @@ std::vector<Scenario> queue_scenarios() {
       {"queue/close", awake(1, 0), close},
       {"queue/drain", {.preemptions = 2, .deaths = 1, .stale = 1}, drain},
       {"queue/drain_awake", awake(2, 2), drain},
-      {"queue/room", awake(2, 2), [](Run& run) { room(run, false, false); }},
-      {"queue/room_behind", awake(2, 2), [](Run& run) { room(run, true, false); }},
-      {"queue/room_meanwhile", awake(2, 2), [](Run& run) { room(run, true, true); }},
+      {"queue/room", awake(2, 2), room},
+      {"queue/room_behind", awake(2, 2), [](Run& run) { room_behind(run, false); }},
+      {"queue/room_meanwhile", awake(2, 2), [](Run& run) { room_behind(run, true); }},
       {"queue/returned", awake(2, 2), [](Run& run) { returned(run, false); }},
       {"queue/returned_by_the_dead", {.preemptions = 2, .deaths = 1, .stale = 2},
        [](Run& run) { returned(run, true); }},

@@ -122,7 +122,7 @@ TEST_F(PolicyTest, asp_does_every_shard_and_publishes_each_epoch_once) {  // ASP
   AlignedFloats parameters(run->model().parameter_count());
   run->final_parameters(parameters);
   Mlp::Workspace workspace = run->model().make_workspace(64);
-  EXPECT_GT(run->model().evaluate(parameters, data_.test, workspace).accuracy, 0.9);
+  EXPECT_GT(run->model().evaluate(parameters, data_.test, workspace).accuracy, 0.8);
   for (std::uint64_t epoch = 2; epoch <= plan.epochs; ++epoch) {
     EXPECT_LT(run->loss_of(epoch), run->loss_of(1));
   }
