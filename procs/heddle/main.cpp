@@ -1,3 +1,7 @@
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
@@ -32,6 +36,15 @@ int exit_code_of(heddle::Errc code) {
   }
 }
 
+// A segment's file must not become descriptor 1 or 2, where everything is printed to.
+void fill_standard_descriptors() {
+  while (true) {
+    const int fd = open("/dev/null", O_RDWR);
+    if (fd > STDERR_FILENO) close(fd);
+    if (fd < 0 || fd > STDERR_FILENO) return;
+  }
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Heddle: shared memory for processes that work together and may die.", "heddle");
   app.set_version_flag("--version", "heddle " HEDDLE_VERSION);
@@ -62,6 +75,8 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  fill_standard_descriptors();
+  signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of write(), after which all is cleared up
   try {
     return run(argc, argv);
   } catch (const heddle::Error& error) {

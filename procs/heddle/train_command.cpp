@@ -1,9 +1,11 @@
 #include "train_command.hpp"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
+#include <charconv>
+#include <chrono>
 #include <filesystem>
 #include <optional>
 #include <span>
@@ -62,27 +64,59 @@ Segment::Options segment_options(const TrainPlan& plan) {
   return options;
 }
 
+// Nobody asked for a name: one of this process's own. Another may have it already, since in another
+// namespace of processes the same number is another process.
+Segment create_unnamed(const Segment::Options& options) {
+  const std::string base = own_names + std::to_string(getpid());
+  for (int i = 1;; ++i) {
+    try {
+      return Segment::create(i == 1 ? base : base + "-" + std::to_string(i), options);
+    } catch (const Error& error) {
+      if (error.code() != Errc::name_in_use || i == 100) throw;
+    }
+  }
+}
+
+Segment create_segment(const std::string& name, const Segment::Options& options) {
+  if (name.empty()) return create_unnamed(options);
+  // The workers of a main process that was killed need some milliseconds to end.
+  const Deadline deadline = Deadline::after(std::chrono::milliseconds(300));
+  for (;;) {
+    try {
+      return Segment::create(name, options);
+    } catch (const Error& error) {
+      if (error.code() != Errc::name_in_use || deadline.left(monotonic_ns()) <= 0) throw;
+    }
+    yield();
+  }
+}
+
+// Every worker takes a descriptor; the usual soft limit is for programs that still use select().
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 // Samples a second, over the last while.
 class Rate {
  public:
   void add(std::uint64_t samples) {
     const std::int64_t now = monotonic_ns();
-    if (samples_ == 0 && value_ == 0) since_ = now;  // the workers are still starting
+    if (samples_ == 0 && !value_) since_ = now;  // the workers are still starting
     samples_ += samples;
     if (now - since_ < 200'000'000) return;
     value_ = static_cast<double>(samples_) * 1e9 / static_cast<double>(now - since_);
     samples_ = 0;
     since_ = now;
   }
-  /// Before the first while is over: over what there was of it.
-  double value() const {
-    if (value_ > 0) return value_;
-    return static_cast<double>(samples_) * 1e9 / static_cast<double>(monotonic_ns() - since_);
-  }
+  /// Nothing before the first while is over.
+  std::optional<double> value() const { return value_; }
 
  private:
   std::uint64_t samples_ = 0;
-  double value_ = 0;
+  std::optional<double> value_;
   std::int64_t since_ = monotonic_ns();
 };
 
@@ -109,10 +143,10 @@ class TrainRun {
       for (const auto& happening : supervisor_.poll(nobody ? slice : Deadline::now())) {
         if (tell(happening)) return 128 + happening.signal;
       }
+      if (supervisor_.state() == Supervisor::State::failed) return 1;
       drain_events();
       if (status == Status::ready) look_at_weights();
     }
-    if (supervisor_.state() == Supervisor::State::failed) return 1;
     const double seconds = static_cast<double>(monotonic_ns() - start) / 1e9;
     look_at_weights();
     finish(seconds);
@@ -133,7 +167,7 @@ class TrainRun {
       case Kind::finished:
         return false;
       case Kind::gave_up:
-        std::fprintf(stderr, "heddle: %s\n", happening.text.c_str());
+        display_.failed(happening.text);
         return false;
       case Kind::interrupted:
         supervisor_.stop();
@@ -169,9 +203,8 @@ class TrainRun {
 
   void finish(double seconds) {
     AlignedFloats parameters(policy_.model().parameter_count());
-    policy_.final_parameters(parameters);
     const std::uint64_t epochs = policy_.last_epoch();
-    if (policy_.epochs_done() < epochs) {
+    if (!policy_.final_parameters(parameters) || policy_.epochs_done() < epochs) {
       throw std::logic_error("the workers ended with " + std::to_string(policy_.epochs_done()) +
                              " of " + std::to_string(epochs) + " epochs done");
     }
@@ -189,6 +222,24 @@ class TrainRun {
   Rate rate_;
   Version seen_ = 0;
 };
+
+}  // namespace
+
+namespace {
+
+// CLI11 reads 010 as 8, and -1 as a very large number.
+std::string check_whole(const std::string& text) {
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool plain = text.size() == 1 || text[0] != '0';
+  if (error == std::errc() && end == text.data() + text.size() && plain) return "";
+  return "\"" + text + "\" is not a whole number, or is too large";
+}
+
+std::string check_decimal(const std::string& text) {
+  if (text.find_first_not_of("0123456789+-.eE") == text.npos) return "";
+  return "\"" + text + "\" is not a decimal number";
+}
 
 }  // namespace
 
@@ -215,6 +266,13 @@ CLI::App* add_train_command(CLI::App& app, TrainOptions& options) {
   train->add_option("--segment", options.segment,
                     "the shared segment's name [train-PID]; others may look on");
   train->add_flag("--json", options.json, "print one JSON object a line");
+  for (const char* name :
+       {"--workers", "--epochs", "--batch", "--microbatches", "--seed", "--max-restarts"}) {
+    train->get_option(name)->check(CLI::Validator(check_whole, ""));
+  }
+  for (const char* name : {"--lr", "--momentum", "--target-accuracy"}) {
+    train->get_option(name)->check(CLI::Validator(check_decimal, ""));
+  }
   return train;
 }
 
@@ -225,22 +283,21 @@ int train_command(const TrainOptions& options) {
   }
   const SplitData data = load_digits();
   const TrainPlan plan = plan_from(options, data.train);
+  raise_descriptor_limit();
   const StopSignals signals;  // before anything is made: from here on all is cleared up
-  std::string name = options.segment;
-  if (name.empty()) {
-    Segment::clear_abandoned(own_names);
-    name = own_names + std::to_string(getpid());
-  }
-  Segment segment = Segment::create(name, segment_options(plan));
+  Segment::clear_abandoned(own_names);
+  Segment segment = create_segment(options.segment, segment_options(plan));
   const auto policy = make_run(segment, plan);
   Supervisor::Options workers;
   workers.command = {std::filesystem::read_symlink("/proc/self/exe"), "worker"};
   workers.workers = plan.workers;
   workers.max_restarts = options.max_restarts;
   Supervisor supervisor(segment, workers);
-  TrainDisplay display(TrainDisplay::form_for(options.json), policy->plan());
-  display.began(name);
-  return TrainRun(*policy, supervisor, data.test, display).run();
+  TrainDisplay display(TrainDisplay::form_for(options.json), policy->plan(), signals);
+  display.began(segment.name());
+  const int code = TrainRun(*policy, supervisor, data.test, display).run();
+  Segment::clear_abandoned(own_names);  // of a run that was killed just before this one began
+  return code;
 }
 
 }  // namespace heddle

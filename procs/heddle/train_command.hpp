@@ -12,7 +12,7 @@ struct TrainOptions {
   std::string model = "mlp:64";
   std::string sync = "bsp";
   std::optional<std::uint32_t> workers;  // the cores
-  std::uint32_t epochs = 60;
+  std::uint32_t epochs = 300;
   std::optional<std::uint32_t> batch;  // 64 in bsp, 16 in asp
   std::uint32_t microbatches = 8;
   float learning_rate = 0.1F;

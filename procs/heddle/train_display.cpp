@@ -1,14 +1,19 @@
 #include "train_display.hpp"
 
 #include <fmt/format.h>
+#include <limits.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "heddle/base/clock.hpp"
+#include "heddle/base/error.hpp"
 
 namespace heddle {
 namespace {
@@ -18,17 +23,29 @@ using Json = nlohmann::ordered_json;
 constexpr std::int64_t between_lines = 500'000'000;  // plain lines are for reading along
 constexpr std::int64_t between_bars = 50'000'000;
 
-void print(const std::string& text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
-}
-
 // A run that diverges has no number to give, and JSON has no word for it.
 Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
 }  // namespace
 
-TrainDisplay::TrainDisplay(Form form, const TrainPlan& plan) : form_(form), plan_(plan) {}
+TrainDisplay::TrainDisplay(Form form, const TrainPlan& plan, const StopSignals& signals)
+    : form_(form), plan_(plan), signals_(signals) {}
+
+// A reader that does not read must not keep a signal from being heard: its output is dropped then.
+void TrainDisplay::print(std::string_view text) {
+  while (!text.empty()) {
+    pollfd ready[] = {{STDOUT_FILENO, POLLOUT, 0}, {signals_.fd(), POLLIN, 0}};
+    poll(ready, 2, -1);
+    if (ready[0].revents == 0) {
+      if (ready[1].revents != 0) return;
+      continue;
+    }
+    const ssize_t written =
+        write(STDOUT_FILENO, text.data(), std::min<std::size_t>(text.size(), PIPE_BUF));
+    if (written < 0 && errno != EINTR) throw_system_error("cannot write to standard output", errno);
+    if (written > 0) text.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
 
 TrainDisplay::Form TrainDisplay::form_for(bool json) {
   if (json) return Form::json;
@@ -41,9 +58,8 @@ void TrainDisplay::line(const std::string& text) {
 }
 
 void TrainDisplay::clear_bar() {
-  if (drawn_ == 0) return;
-  print(fmt::format("\r{:{}}\r", "", drawn_));
-  drawn_ = 0;
+  if (is_drawn_) print("\r\x1b[K");
+  is_drawn_ = false;
 }
 
 void TrainDisplay::began(const std::string& segment) {
@@ -61,49 +77,71 @@ void TrainDisplay::worker_started(std::uint32_t rank, int pid) {
   }
 }
 
-void TrainDisplay::worker_died(std::uint32_t rank, int pid, const std::string& how) {
+void TrainDisplay::worker_died(std::uint32_t rank, int pid, const std::string& text) {
   if (form_ == Form::json) {
-    print(Json{{"event", "died"}, {"rank", rank}, {"pid", pid}, {"how", how}}.dump() + "\n");
+    print(Json{{"event", "died"}, {"rank", rank}, {"pid", pid}, {"text", text}}.dump() + "\n");
   } else {
-    line(fmt::format("worker {} (process {}) has died: {}; its work goes to the others", rank, pid,
-                     how));
+    line(text);
   }
 }
 
 void TrainDisplay::epoch(std::uint64_t epoch, double loss, const std::optional<Evaluation>& test,
-                         double samples_per_second, std::uint32_t restarts) {
+                         std::optional<double> samples_per_second, std::uint32_t restarts) {
   if (form_ == Form::json) {
     print(Json{{"event", "epoch"},
                {"epoch", epoch},
                {"loss", number(loss)},
                {"accuracy", test ? number(test->accuracy) : Json(nullptr)},
-               {"samples_per_second", number(samples_per_second)},
+               {"samples_per_second",
+                samples_per_second ? number(*samples_per_second) : Json(nullptr)},
                {"restarts", restarts}}
               .dump() +
           "\n");
     return;
   }
   const std::int64_t now = monotonic_ns();
-  if (!test || now < next_line_) return;
+  if (!test || (now < next_line_ && epoch < plan_.epochs)) return;
   next_line_ = now + (form_ == Form::bar ? between_bars : between_lines);
-  const std::string figures =
-      fmt::format("epoch {:>{}}/{}  loss {:.4f}  accuracy {:.4f}  {:.0f} k samples/s  restarts {}",
-                  epoch, fmt::formatted_size("{}", plan_.epochs), plan_.epochs, loss,
-                  test->accuracy, samples_per_second / 1000, restarts);
+  std::string figures =
+      fmt::format("epoch {:>{}}/{}  loss {:.4f}  accuracy {:.4f}", epoch,
+                  fmt::formatted_size("{}", plan_.epochs), plan_.epochs, loss, test->accuracy);
+  if (samples_per_second)
+    figures += fmt::format("  {:.0f} k samples/s", *samples_per_second / 1000);
+  if (restarts != 0) figures += fmt::format("  restarts {}", restarts);
   if (form_ == Form::lines) {
     line(figures);
-    return;
+  } else {
+    draw_bar(epoch, figures);
   }
-  constexpr std::size_t width = 24;
-  const std::size_t filled = epoch * width / plan_.epochs;
-  const std::string bar =
-      fmt::format("[{:#<{}}{:.<{}}] {}", "", filled, "", width - filled, figures);
+}
+
+void TrainDisplay::draw_bar(std::uint64_t epoch, const std::string& figures) {
+  winsize window{};
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) != 0 || window.ws_col == 0) window.ws_col = 80;
+  const std::size_t columns = window.ws_col - 1U;  // in the last one some terminals wrap
+  std::string bar;
+  if (figures.size() + 8 <= columns) {
+    const std::size_t width = std::min<std::size_t>(24, columns - figures.size() - 3);
+    const std::size_t filled = epoch * width / plan_.epochs;
+    bar = fmt::format("[{:#<{}}{:.<{}}] ", "", filled, "", width - filled);
+  }
   clear_bar();
-  print(bar);
-  drawn_ = bar.size();
+  print((bar + figures).substr(0, columns));
+  is_drawn_ = true;
+}
+
+void TrainDisplay::failed(const std::string& why) {
+  if (form_ == Form::json) {
+    print(Json{{"event", "failed"}, {"why", why}}.dump() + "\n");
+  } else {
+    clear_bar();
+  }
+  std::fprintf(stderr, "heddle: %s\n", why.c_str());
 }
 
 void TrainDisplay::done(const TrainResult& result) {
+  if (is_drawn_) print("\n");  // the last bar stays
+  is_drawn_ = false;
   const double rate =
       static_cast<double>(result.epochs) * plan_.samples / std::max(result.seconds, 1e-9);
   if (form_ == Form::json) {

@@ -1,7 +1,10 @@
 #include "worker_command.hpp"
 
+#include <cstdio>
+
 #include "heddle/base/clock.hpp"
 #include "heddle/base/error.hpp"
+#include "heddle/run/supervisor.hpp"
 #include "heddle/run/worker.hpp"
 #include "heddle/train/dataset.hpp"
 #include "heddle/train/policy.hpp"
@@ -23,19 +26,18 @@ class Reporter {
     if (now >= next_ && worker_.report(event_)) {
       event_.samples = 0;
       event_.loss_sum = 0;
-      next_ = now + 10'000'000;
+      next_ = now + between;
     }
   }
 
  private:
+  static constexpr std::int64_t between = 10'000'000;
   Worker& worker_;
   WorkerEvent event_{};
-  std::int64_t next_ = 0;
+  std::int64_t next_ = monotonic_ns() + between;
 };
 
-}  // namespace
-
-int worker_command() {
+int run_worker() {
   Worker worker = Worker::from_environment();
   const auto run = join_run(worker.segment());
   const SplitData data = load_digits();
@@ -46,6 +48,28 @@ int worker_command() {
   WorkerContext context{[&] { return worker.stop_requested(); },
                         [&](std::uint64_t samples, double loss) { reporter.did(samples, loss); }};
   return run->work(data.train, context) ? 0 : left_early;
+}
+
+}  // namespace
+
+int worker_command() {
+  try {
+    return run_worker();
+  } catch (const Error& error) {
+    std::fprintf(stderr, "heddle worker: %s\n", error.what());
+    // What would fail again ends the run; what may pass (no room, no place) is tried again.
+    switch (error.code()) {
+      case Errc::invalid_argument:
+      case Errc::bad_data:
+      case Errc::corrupt:
+      case Errc::layout_mismatch:
+      case Errc::type_mismatch:
+      case Errc::not_found:
+        return Supervisor::bad_input;
+      default:
+        return 1;
+    }
+  }
 }
 
 }  // namespace heddle

@@ -24,11 +24,16 @@ void check_name(std::string_view name) {
 
 const char* to_string(ObjectKind kind) noexcept {
   switch (kind) {
-    case ObjectKind::buffer: return "buffer";
-    case ObjectKind::slot: return "slot";
-    case ObjectKind::task_queue: return "task queue";
-    case ObjectKind::barrier: return "barrier";
-    case ObjectKind::board: return "board";
+    case ObjectKind::buffer:
+      return "buffer";
+    case ObjectKind::slot:
+      return "slot";
+    case ObjectKind::task_queue:
+      return "task queue";
+    case ObjectKind::barrier:
+      return "barrier";
+    case ObjectKind::board:
+      return "board";
   }
   return "object of an unknown kind";
 }
@@ -59,8 +64,7 @@ DirectoryEntry& Directory::seek(std::string_view name, const Spec* create, Peers
         if (create == nullptr) {
           throw Error(Errc::not_found, "no object \"" + std::string(name) + "\" in this segment");
         }
-        const std::uint64_t mine =
-            pack(tag, generation_of(word) + 1, State::claimed, peers.self());
+        const std::uint64_t mine = pack(tag, generation_of(word) + 1, State::claimed, peers.self());
         if (!entry.word.compare_exchange(word, mine, acq_rel("DIR.claim"))) continue;
         claimed = true;
         return entry;

@@ -51,8 +51,8 @@ std::string program_name() {
 class Presence {
  public:
   Presence()
-      : page_(mmap(nullptr, page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-                   0)) {
+      : page_(
+            mmap(nullptr, page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
     if (page_ == MAP_FAILED) throw_system_error("cannot map a page", errno);
     if (madvise(page_, page_bytes, MADV_WIPEONFORK) != 0) {
       const int error = errno;
@@ -157,7 +157,8 @@ class Segment::Mapping final : Presence, public Peers {
     }
     if (!self_) {
       throw Error(Errc::too_many, "all " + std::to_string(table_.size()) + " places of segment \"" +
-                                      name_ + "\" are taken by living processes; make it with more");
+                                      name_ +
+                                      "\" are taken by living processes; make it with more");
     }
     ParticipantEntry& mine = table_.entry(self_.index());
     mine.pid.store(static_cast<std::uint64_t>(getpid()), relaxed);
@@ -165,7 +166,8 @@ class Segment::Mapping final : Presence, public Peers {
     for (std::size_t k = 0; k < 4; ++k) {
       std::uint64_t part = 0;
       if (k * 8 < program.size()) {
-        std::memcpy(&part, program.data() + k * 8, std::min<std::size_t>(8, program.size() - k * 8));
+        std::memcpy(&part, program.data() + k * 8,
+                    std::min<std::size_t>(8, program.size() - k * 8));
       }
       mine.program[k].store(part, relaxed);
     }
@@ -175,11 +177,13 @@ class Segment::Mapping final : Presence, public Peers {
     if (!present() || !other || other == self_ || other.index() >= table_.size()) return false;
     std::uint64_t word = table_.look(other.index());
     switch (ParticipantWord::state(word)) {
-      case ParticipantState::free: return true;  // dead, and repaired since the caller looked
+      case ParticipantState::free:
+        return true;  // dead, and repaired since the caller looked
       case ParticipantState::alive:
         if (token_held(file_.get(), ParticipantWord::incarnation(word))) return false;
         break;
-      case ParticipantState::dead: break;
+      case ParticipantState::dead:
+        break;
     }
     recover(other.index(), word);
     return true;
@@ -206,10 +210,10 @@ class Segment::Mapping final : Presence, public Peers {
   // Several may do this at once, and any may die in the middle: DEAD stays until one has finished.
   void recover(std::uint32_t index, std::uint64_t word) noexcept {
     if (!table_.mark_dead(index, word)) return;  // another has finished already
-    const std::uint64_t dead = ParticipantWord::make(ParticipantWord::incarnation(word),
-                                                     ParticipantState::dead);
+    const std::uint64_t dead =
+        ParticipantWord::make(ParticipantWord::incarnation(word), ParticipantState::dead);
     directory_->repair(table_.dead(index, dead));
-    table_.set_free(index, dead);
+    table_.set_free(index, dead);  // PART-3
   }
 
   // As a death, but by one's own hand.
@@ -306,8 +310,8 @@ Segment Segment::create(std::string_view name, const Options& options) {
 
 Segment Segment::anonymous(const Options& options) {
   const CheckedHeader header = plan("", options);
-  auto mapping = std::make_unique<Mapping>(
-      make_segment_file(FileFor::inheriting, header.total_bytes), header);
+  auto mapping =
+      std::make_unique<Mapping>(make_segment_file(FileFor::inheriting, header.total_bytes), header);
   fill_header(mapping->header(), header);
   mapping->join();
   return Segment(std::move(mapping));

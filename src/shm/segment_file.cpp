@@ -47,7 +47,10 @@ struct ControlGroups {
 };
 constexpr ControlGroups control_groups[] = {
     {"0::", "/sys/fs/cgroup", "/memory.max", "/memory.current", {"active_file", "inactive_file"}},
-    {":memory:", "/sys/fs/cgroup/memory", "/memory.limit_in_bytes", "/memory.usage_in_bytes",
+    {":memory:",
+     "/sys/fs/cgroup/memory",
+     "/memory.limit_in_bytes",
+     "/memory.usage_in_bytes",
      {"total_active_file", "total_inactive_file"}}};
 
 // What one control group may still take.
@@ -87,8 +90,8 @@ std::string megabytes(std::uint64_t bytes) { return std::to_string(bytes >> 20) 
 void check_room(std::uint64_t bytes, std::uint64_t left, const char* where) {
   if (bytes <= left) return;
   throw Error(Errc::no_space, "a segment of " + megabytes(bytes + (1 << 20) - 1) +
-                                  " does not fit into " + where + ", which has " +
-                                  megabytes(left) + " left: ask for less, or give it more");
+                                  " does not fit into " + where + ", which has " + megabytes(left) +
+                                  " left: ask for less, or give it more");
 }
 
 std::uint64_t file_system_left(int fd) {
@@ -109,8 +112,7 @@ void reserve(int fd, std::size_t bytes, const char* where) {
   std::size_t piece = std::size_t{64} << 20;
   for (std::size_t done = 0; done < bytes;) {
     const std::size_t length = std::min(piece, bytes - done);
-    const int error =
-        posix_fallocate(fd, static_cast<off_t>(done), static_cast<off_t>(length));
+    const int error = posix_fallocate(fd, static_cast<off_t>(done), static_cast<off_t>(length));
     if (error == EINTR) {
       // A signal undoes the piece. A smaller one gets done between two ticks of a timer.
       piece = std::max(piece / 2, page_bytes);
@@ -124,8 +126,8 @@ void reserve(int fd, std::size_t bytes, const char* where) {
 
 bool is_segment_name(std::string_view name) {
   const auto allowed = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
   };
   return !name.empty() && name.size() <= longest_name && name.front() != '.' &&
          std::all_of(name.begin(), name.end(), allowed);
@@ -211,7 +213,8 @@ CheckedHeader read_header(int fd, const std::string& what) {
   const bool whole = pread(fd, image, sizeof image, 0) == static_cast<ssize_t>(sizeof image);
   const auto& header = *reinterpret_cast<const SegmentHeader*>(image);
   if (!whole || header.magic != segment_magic) {
-    throw Error(Errc::corrupt, what + " is not a Heddle segment: choose another name, or remove it");
+    throw Error(Errc::corrupt,
+                what + " is not a Heddle segment: choose another name, or remove it");
   }
   if (header.version != layout_version) {
     throw Error(Errc::layout_mismatch,
@@ -224,8 +227,8 @@ CheckedHeader read_header(int fd, const std::string& what) {
                                std::uint64_t{header.objects} * sizeof(DirectoryEntry);
   const char* name_end = std::find(std::begin(header.name), std::end(header.name), '\0');
   const std::string name(header.name, name_end);
-  if ((!name.empty() && !is_segment_name(name)) ||
-      header.participants == 0 || header.participants > max_participants || header.objects == 0 ||
+  if ((!name.empty() && !is_segment_name(name)) || header.participants == 0 ||
+      header.participants > max_participants || header.objects == 0 ||
       header.heap_offset % page_bytes != 0 || header.heap_offset < tables ||
       header.total_bytes < header.heap_offset ||
       header.total_bytes != static_cast<std::uint64_t>(status.st_size)) {

@@ -79,16 +79,19 @@ bool Asp::work(const Dataset& data, WorkerContext& context) {
     if (!task) return false;
     const Shard shard = task.payload();
     if (shard.epoch < last_epoch()) {  // others are left over when a target was reached
-      const double loss = train(shard, data, scratch);
-      const auto samples = scratch.order.slice(
-          shard.epoch, std::size_t{shard.index} * TrainPlan::batches_per_shard * plan_.batch,
-          std::size_t{TrainPlan::batches_per_shard} * plan_.batch);
-      context.did(samples.size(), loss);
-      shard_word(shard.epoch, shard.index)
-          .store(std::bit_cast<std::uint64_t>(loss) | done_bit,
-                 release("ASP.done"));  // -> is_done; ASP-1: before complete()
-      fence(seq_cst("ASP.marked"));     // the mark, then the board; pairs with BOARD.finished
-      publish_finished(publisher, scratch, context);
+      if (shard_word(shard.epoch, shard.index).load(relaxed) == 0) {  // else it came back late
+        const double loss = train(shard, data, scratch);
+        const auto samples = scratch.order.slice(
+            shard.epoch, std::size_t{shard.index} * TrainPlan::batches_per_shard * plan_.batch,
+            std::size_t{TrainPlan::batches_per_shard} * plan_.batch);
+        context.did(samples.size(), loss);
+        shard_word(shard.epoch, shard.index)
+            .store(std::bit_cast<std::uint64_t>(loss) | done_bit,
+                   release("ASP.done"));  // -> is_done; ASP-1: before complete()
+      }
+      fence(seq_cst("ASP.marked"));  // the mark, then the board; pairs with BOARD.finished
+      // Asked to stop in the middle: the task goes back, and whoever takes it publishes.
+      if (!publish_finished(publisher, scratch, context)) return false;
     }
     (void)task.complete();
   }
@@ -133,18 +136,18 @@ bool Asp::is_done(std::uint64_t epoch, double& loss) const {
 // board's item is claimed by one at a time. Who finds another at it leaves: that other looks again
 // after each epoch, and one of the two sees the other (ASP.marked). Its own task is not completed
 // until it is through, so if it dies the task goes to somebody else, who comes here again.
-void Asp::publish_finished(Slot<float[]>::Publisher& publisher, Scratch& scratch,
+bool Asp::publish_finished(Slot<float[]>::Publisher& publisher, Scratch& scratch,
                            const WorkerContext& context) {
   for (;;) {
     const std::uint64_t epoch = publications_.rounds_done();  // counted from 0, the one to publish
     double loss = 0;
-    if (epoch >= last_epoch() || !is_done(epoch, loss)) return;
+    if (epoch >= last_epoch() || !is_done(epoch, loss)) return true;
     std::uint32_t item = 0;
     const Status status = publications_.take(epoch + 1, item, Deadline::now());
     if (status == Status::empty) continue;  // published since we looked
-    if (status != Status::ready) return;
-    losses_[epoch] = loss / plan_.samples;
-    if (weights_.version() < epoch + 1) {
+    if (status != Status::ready) return true;
+    if (weights_.version() < epoch + 1) {  // else a worker has died here after publishing
+      losses_[epoch] = loss / plan_.samples;
       copy_out(scratch.parameters.data(), shared_parameters(),
                scratch.parameters.size() * sizeof(float));
       while (publisher.publish(scratch.parameters) == Status::busy && !context.stop_requested()) {
@@ -152,13 +155,9 @@ void Asp::publish_finished(Slot<float[]>::Publisher& publisher, Scratch& scratch
       }
     }
     await_judgement(epoch + 1, context);
-    if (context.stop_requested()) return;
+    if (context.stop_requested()) return false;
     publications_.finish(item);
   }
-}
-
-void Asp::final_parameters(std::span<float> out) const {
-  copy_out(out.data(), shared_parameters(), out.size_bytes());
 }
 
 }  // namespace heddle

@@ -188,9 +188,4 @@ std::uint64_t Bsp::epochs_done() const {
   return update_board_.rounds_done() / plan_.steps_per_epoch();
 }
 
-void Bsp::final_parameters(std::span<float> out) const {
-  const std::span<float> last = parameters(last_epoch() * plan_.steps_per_epoch());
-  std::copy(last.begin(), last.end(), out.begin());
-}
-
 }  // namespace heddle

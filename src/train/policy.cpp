@@ -12,10 +12,10 @@ namespace {
 
 constexpr const char* plan_name = "plan";
 
-// The evaluator's view, the views of four more readers, and publishers: every worker registers one
-// for its lifetime, also while a dead one's place is not yet free.
+// Views for the evaluator and a few others who look on. Every worker registers as a publisher for its
+// lifetime, and may while its predecessor's place is not yet free; one at a time publishes.
 Slot<float[]>::Options weights_options(const TrainPlan& plan, std::size_t parameters) {
-  return {.count = parameters, .views = 4, .publishers = plan.workers + 1, .buffers = 8};
+  return {.count = parameters, .views = 4, .publishers = 2 * plan.workers, .buffers = 8};
 }
 
 template <class M>
@@ -84,7 +84,8 @@ std::unique_ptr<Policy> make_run(Segment& segment, const TrainPlan& plan) {
 }
 
 std::unique_ptr<Policy> join_run(Segment& segment) {
-  const TrainPlan plan = segment.find<SharedBuffer<TrainPlan>>(plan_name)[0];
+  TrainPlan plan = segment.find<SharedBuffer<TrainPlan>>(plan_name)[0];
+  plan.model[sizeof plan.model - 1] = '\0';
   check(plan);
   if (plan.sync == Sync::bsp) return Bsp::join(segment, plan);
   return Asp::join(segment, plan);

@@ -19,10 +19,10 @@ struct World {
   }
   Participants participants;
   std::span<std::byte> memory;
-  std::array<std::array<std::uint64_t, 4>, 6>& cells;     // plain: [epoch][process]
-  std::array<std::array<bool, 4>, 6> member{};            // must arrive at this epoch, unless dead
+  std::array<std::array<std::uint64_t, 4>, 6>& cells;  // plain: [epoch][process]
+  std::array<std::array<bool, 4>, 6> member{};         // must arrive at this epoch, unless dead
   std::array<std::array<bool, 4>, 6> arrived{};
-  std::array<bool, 8> passed{};                           // somebody has passed this epoch
+  std::array<bool, 8> passed{};  // somebody has passed this epoch
   std::map<std::uint64_t, std::pair<Status, Owner>> outcomes;
 };
 
@@ -84,7 +84,8 @@ void join(Run& run, bool mortal) {
     run.process(names[i], i == 2, [&world, &peers, i] {
       Barrier barrier(world.memory, peers);
       auto party = barrier.join();
-      const Barrier::Outcome outcome = party.arrive_and_wait(Deadline::never(), WaitStrategy::sleep);
+      const Barrier::Outcome outcome =
+          party.arrive_and_wait(Deadline::never(), WaitStrategy::sleep);
       check(outcome.status == Status::ready || has_ended(2), "nobody is taken for dead");
     });
   }
@@ -115,7 +116,8 @@ void late_join(Run& run, bool mortal) {
       check(world.arrived[joined.epoch][i], "BARRIER-2: a newcomer has passed early");
       check(world.cells[joined.epoch][i] == joined.epoch * 10 + i, "BARRIER: and sees the work");
     }
-    check(!world.passed[joined.epoch + 1], "BARRIER-2: an epoch has ended without its newest member");
+    check(!world.passed[joined.epoch + 1],
+          "BARRIER-2: an epoch has ended without its newest member");
     const Barrier::Outcome next = party.arrive_and_wait(Deadline::never(), WaitStrategy::sleep);
     check(next.status == Status::ready && next.epoch == joined.epoch + 1, "and goes on from there");
   });

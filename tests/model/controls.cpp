@@ -223,7 +223,8 @@ void iriw(Run& run) {
   auto* words = run.shared<std::array<Word, 16>>("words").data();
   auto& saw = run.ghost<std::array<bool, 2>>();
   for (std::size_t i = 0; i < 2; ++i) {
-    run.process(i == 0 ? "writer 1" : "writer 2", false, [words, i] { words[i * 8].store(1, relaxed); });
+    run.process(i == 0 ? "writer 1" : "writer 2", false,
+                [words, i] { words[i * 8].store(1, relaxed); });
   }
   for (std::size_t i = 0; i < 2; ++i) {
     run.process(i == 0 ? "reader 1" : "reader 2", false, [&saw, words, i] {

@@ -28,7 +28,8 @@ struct World {
 
 const Directory::Spec spec{ObjectKind::buffer, element_type<std::uint64_t>(), 8};
 
-void make(World& world, Peers& peers, const char* name, std::size_t which, bool may_be_full = false) {
+void make(World& world, Peers& peers, const char* name, std::size_t which,
+          bool may_be_full = false) {
   std::span<std::byte> object;
   try {
     object = world.directory.find_or_create(
@@ -70,8 +71,8 @@ void finder(Run& run) {
   Peers& second = run.ghost<ModelPeers>(world.participants, 1U);
   run.process("finder", false, [&world, &second] {
     try {
-      const auto object = world.directory.find("weights", spec.kind, spec.element, second,
-                                               Deadline::never());
+      const auto object =
+          world.directory.find("weights", spec.kind, spec.element, second, Deadline::never());
       check(*reinterpret_cast<std::uint64_t*>(object.data()) == 7, "DIR-2: an object is complete");
     } catch (const Error& error) {
       check(error.code() == Errc::not_found, "a name is found or not");
@@ -186,7 +187,8 @@ void repaired_first(Run& run) {
     if (!claim(late.self())) return;
     left[0] = 2;
     seen = word.load(relaxed);
-    check((seen & 0xffff) == late.self().bits(), "a slow recoverer has repaired a newcomer's claim");
+    check((seen & 0xffff) == late.self().bits(),
+          "a slow recoverer has repaired a newcomer's claim");
   });
 }
 
@@ -194,11 +196,14 @@ void repaired_first(Run& run) {
 
 std::vector<Scenario> directory_scenarios() {
   return {
-      {"directory/two_creators", {.preemptions = 2, .stale = 2, .inner_timeouts = false},
+      {"directory/two_creators",
+       {.preemptions = 2, .stale = 2, .inner_timeouts = false},
        [](Run& run) { creators(run, 0, 2); }},
-      {"directory/dead_creator", {.preemptions = 2, .deaths = 1, .stale = 1},
+      {"directory/dead_creator",
+       {.preemptions = 2, .deaths = 1, .stale = 1},
        [](Run& run) { creators(run, 1, 2); }},
-      {"directory/three", {.preemptions = 1, .deaths = 2, .stale = 0},
+      {"directory/three",
+       {.preemptions = 1, .deaths = 2, .stale = 0},
        [](Run& run) { creators(run, 2, 3); }},
       {"directory/two_names", {.preemptions = 2, .deaths = 1, .stale = 1}, two_names},
       {"directory/newcomer", {.preemptions = 2, .deaths = 1, .stale = 1}, newcomer},

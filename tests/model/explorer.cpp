@@ -17,15 +17,21 @@ namespace heddle::model {
 namespace {
 
 constexpr std::size_t stack_bytes = 128 * 1024;
-constexpr std::string_view digits = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+constexpr std::string_view digits =
+    "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 const char* name_of(Strength strength) {
   switch (strength) {
-    case Strength::relaxed: return "relaxed";
-    case Strength::acquire: return "acquire";
-    case Strength::release: return "release";
-    case Strength::acq_rel: return "acq_rel";
-    case Strength::seq_cst: return "seq_cst";
+    case Strength::relaxed:
+      return "relaxed";
+    case Strength::acquire:
+      return "acquire";
+    case Strength::release:
+      return "release";
+    case Strength::acq_rel:
+      return "acq_rel";
+    case Strength::seq_cst:
+      return "seq_cst";
   }
   return "?";
 }
@@ -36,8 +42,9 @@ class Choices {
   void begin() { at_ = 0; }
   int choose(int count, bool free) {
     if (count <= 1) return 0;
-    if (at_ == path_.size()) path_.push_back({static_cast<std::uint8_t>(draw(count, free)),
-                                              static_cast<std::uint8_t>(count)});
+    if (at_ == path_.size())
+      path_.push_back(
+          {static_cast<std::uint8_t>(draw(count, free)), static_cast<std::uint8_t>(count)});
     Choice& choice = path_[at_++];
     if (choice.chosen >= count) misfit_ = true;
     choice.count = static_cast<std::uint8_t>(count);
@@ -114,8 +121,8 @@ struct Process {
   std::unique_ptr<std::byte[]> stack = std::make_unique<std::byte[]>(stack_bytes);
   void* exceptions[2]{};  // what the C++ runtime keeps of the exceptions being handled here
   State state = State::done;
-  bool changed = false;     // since it last could have died
-  int impatient = 0;        // so many of its next pauses let nobody run
+  bool changed = false;  // since it last could have died
+  int impatient = 0;     // so many of its next pauses let nobody run
   bool repairs = false;
   bool token_free = false;
   std::uint64_t paused_at = 0;  // changes by anybody
@@ -478,7 +485,8 @@ class Explorer {
     tracing_ = false;
     mutation_ = nullptr;
     if (choices_.misfit()) {
-      throw std::invalid_argument("the schedule \"" + text + "\" does not fit this scenario, or "
+      throw std::invalid_argument("the schedule \"" + text +
+                                  "\" does not fit this scenario, or "
                                   "needs the mutation with which it was found");
     }
     result.executions = 1;
@@ -655,13 +663,11 @@ class Explorer {
       if (p.state == State::asleep) earliest = std::min(earliest, p.wakes_at);
     }
     const std::int64_t about = 10'000'000;
-    if (!gather([&](const Process& p) { return can_run(p); }) &&
-        !gather([&](const Process& p) {
+    if (!gather([&](const Process& p) { return can_run(p); }) && !gather([&](const Process& p) {
           return p.state == State::paused && p.paused_since == longest;
         }) &&
-        !gather([&](const Process& p) {
-          return may_time_out(p) && p.wakes_at - about <= earliest;
-        })) {
+        !gather(
+            [&](const Process& p) { return may_time_out(p) && p.wakes_at - about <= earliest; })) {
       const auto sleeps = [](const Process& p) { return p.state == State::asleep; };
       if (std::any_of(processes_.begin(), processes_.begin() + static_cast<std::ptrdiff_t>(count_),
                       sleeps)) {
@@ -692,9 +698,12 @@ class Explorer {
   }
   static std::uint64_t changed_value(Change kind, std::uint64_t old, std::uint64_t value) {
     switch (kind) {
-      case Change::exchange: return value;
-      case Change::add: return old + value;
-      case Change::bit_or: return old | value;
+      case Change::exchange:
+        return value;
+      case Change::add:
+        return old + value;
+      case Change::bit_or:
+        return old | value;
     }
     return old;
   }
@@ -710,7 +719,8 @@ class Explorer {
     std::size_t count = 0;
     for (int i = at.last; i >= oldest && count < options.size(); --i) {
       const auto index = static_cast<std::uint16_t>(i);
-      if (index != at.last && expected != nullptr && memory_.value(at, index) == *expected) continue;
+      if (index != at.last && expected != nullptr && memory_.value(at, index) == *expected)
+        continue;
       options[count++] = index;
     }
     const std::uint16_t chosen =
@@ -896,18 +906,14 @@ void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
 void __tsan_vptr_update(void**, void*) {}
 void __tsan_vptr_read(void**) {}
-#define HEDDLE_PLAIN(bytes)                                                             \
-  void __tsan_read##bytes(void* at) {                                                   \
-    heddle::model::Explorer::the().plain(at, bytes, false);                             \
-  }                                                                                     \
-  void __tsan_write##bytes(void* at) {                                                  \
-    heddle::model::Explorer::the().plain(at, bytes, true);                              \
-  }                                                                                     \
-  void __tsan_unaligned_read##bytes(void* at) {                                         \
-    heddle::model::Explorer::the().plain(at, bytes, false);                             \
-  }                                                                                     \
-  void __tsan_unaligned_write##bytes(void* at) {                                        \
-    heddle::model::Explorer::the().plain(at, bytes, true);                              \
+#define HEDDLE_PLAIN(bytes)                                                                     \
+  void __tsan_read##bytes(void* at) { heddle::model::Explorer::the().plain(at, bytes, false); } \
+  void __tsan_write##bytes(void* at) { heddle::model::Explorer::the().plain(at, bytes, true); } \
+  void __tsan_unaligned_read##bytes(void* at) {                                                 \
+    heddle::model::Explorer::the().plain(at, bytes, false);                                     \
+  }                                                                                             \
+  void __tsan_unaligned_write##bytes(void* at) {                                                \
+    heddle::model::Explorer::the().plain(at, bytes, true);                                      \
   }
 HEDDLE_PLAIN(1)
 HEDDLE_PLAIN(2)

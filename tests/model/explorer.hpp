@@ -114,12 +114,12 @@ struct Limits {
 
 struct Result {
   std::uint64_t executions = 0;
-  std::uint64_t deaths = 0;     ///< runs with a death
-  bool complete = false;        ///< everything within the bounds was walked
+  std::uint64_t deaths = 0;  ///< runs with a death
+  bool complete = false;     ///< everything within the bounds was walked
   bool failed = false;
-  std::string claim;            ///< what did not hold
-  std::string schedule;         ///< replay string
-  std::string steps;            ///< readable
+  std::string claim;     ///< what did not hold
+  std::string schedule;  ///< replay string
+  std::string steps;     ///< readable
   double seconds = 0;
 };
 

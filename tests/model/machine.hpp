@@ -64,13 +64,14 @@ class Atomic {
   void store(T value, Order order) noexcept {
     model::machine::store(&value_, sizeof(T), value, order);
   }
-  T exchange(T value, Order order) noexcept { return change(model::Change::exchange, value, order); }
+  T exchange(T value, Order order) noexcept {
+    return change(model::Change::exchange, value, order);
+  }
   T fetch_add(T value, Order order) noexcept { return change(model::Change::add, value, order); }
   T fetch_or(T value, Order order) noexcept { return change(model::Change::bit_or, value, order); }
   bool compare_exchange(T& expected, T desired, Order order) noexcept {
     std::uint64_t wide = expected;
-    const bool done =
-        model::machine::compare_exchange(&value_, sizeof(T), wide, desired, order);
+    const bool done = model::machine::compare_exchange(&value_, sizeof(T), wide, desired, order);
     if (!done) expected = static_cast<T>(wide);
     return done;
   }

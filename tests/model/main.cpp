@@ -85,11 +85,16 @@ Options parse(int count, char** arguments) {
 
 void print(const Scenario& scenario, const Result& result) {
   const Bounds& b = scenario.bounds;
-  std::printf("%-32s %9llu runs, %9llu with deaths, %-8s %6.2f s  (preemptions %d, deaths %d, stale %d%s)\n",
-              scenario.name.c_str(), static_cast<unsigned long long>(result.executions),
-              static_cast<unsigned long long>(result.deaths),
-              result.failed ? "FAILED" : result.complete ? "complete" : "cut", result.seconds,
-              b.preemptions, b.deaths, b.stale, b.inner_timeouts ? "" : ", no inner timeouts");
+  std::printf(
+      "%-32s %9llu runs, %9llu with deaths, %-8s %6.2f s  (preemptions %d, deaths %d, stale "
+      "%d%s)\n",
+      scenario.name.c_str(), static_cast<unsigned long long>(result.executions),
+      static_cast<unsigned long long>(result.deaths),
+      result.failed     ? "FAILED"
+      : result.complete ? "complete"
+                        : "cut",
+      result.seconds, b.preemptions, b.deaths, b.stale,
+      b.inner_timeouts ? "" : ", no inner timeouts");
   std::fflush(stdout);
 }
 
@@ -136,8 +141,8 @@ int explore_all(const Options& options) {
 }
 
 int mutate_all(const Options& options) {
-  const auto mutations = options.has("--weaken") ? mutations_of(options.given.at("--weaken"))
-                                                 : all_mutations();
+  const auto mutations =
+      options.has("--weaken") ? mutations_of(options.given.at("--weaken")) : all_mutations();
   const auto scenarios = all_scenarios();
   nlohmann::json table = nlohmann::json::array();
   std::size_t caught = 0;
@@ -190,7 +195,7 @@ int by_hand(const Options& options) {
 class Model : public testing::TestWithParam<Scenario> {};
 
 TEST_P(Model, holds_in_every_schedule) {
-  constexpr std::uint64_t most = 60'000;
+  constexpr std::uint64_t most = 30'000;
   const Scenario& scenario = GetParam();
   const Result result = explore(scenario, {.executions = most});
   print(scenario, result);
@@ -212,11 +217,13 @@ std::string test_name(const testing::TestParamInfo<Scenario>& info) {
 INSTANTIATE_TEST_SUITE_P(Explorer, Model, testing::ValuesIn(all_scenarios()), test_name);
 
 TEST(ModelMutation, some_orders_weakened_are_caught) {
-  for (const char* name : {"SLOT.publish:acquire", "SLOT.recheck:removed", "SLOT.claimed:acq_rel",
-                           "WAIT.changed:acq_rel", "QUEUE.commit:acquire", "BARRIER.before_scan:acq_rel",
-                           "BOARD.finish:relaxed", "DIR.ready:relaxed", "QUEUE.repair:left"}) {
+  for (const char* name :
+       {"SLOT.publish:acquire", "SLOT.recheck:removed", "SLOT.claimed:acq_rel",
+        "WAIT.changed:acq_rel", "QUEUE.commit:acquire", "BARRIER.before_scan:acq_rel",
+        "BOARD.finish:relaxed", "DIR.ready:relaxed", "QUEUE.repair:left"}) {
     for (const Mutation& mutation : mutations_of(name)) {
-      EXPECT_NE(try_mutation(mutation, all_scenarios(), 60'000).caught_by, "") << describe(mutation);
+      EXPECT_NE(try_mutation(mutation, all_scenarios(), 60'000).caught_by, "")
+          << describe(mutation);
     }
   }
 }

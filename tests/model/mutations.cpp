@@ -32,26 +32,31 @@ Strength strength_named(const std::string& name) {
 
 std::vector<Strength> weaker(Strength strength) {
   switch (strength) {
-    case Strength::seq_cst: return {Strength::acq_rel, Strength::acquire, Strength::release};
-    case Strength::acq_rel: return {Strength::acquire, Strength::release};
+    case Strength::seq_cst:
+      return {Strength::acq_rel, Strength::acquire, Strength::release};
+    case Strength::acq_rel:
+      return {Strength::acquire, Strength::release};
     case Strength::acquire:
-    case Strength::release: return {Strength::relaxed};
-    case Strength::relaxed: break;
+    case Strength::release:
+      return {Strength::relaxed};
+    case Strength::relaxed:
+      break;
   }
   return {};
 }
 
 // What the repairs do; WAKE is their futex_wake. (A tag of the ordinary way too is left out in
 // repairs only.)
-constexpr const char* repairs[] = {"SLOT.idle",      "BOARD.finish", "BARRIER.gone", "QUEUE.repair",
-                                   "QUEUE.returned", "DIR.orphan",   "PART.dead",    "PART.free",
-                                   "WAKE"};
+constexpr const char* repairs[] = {"SLOT.idle",    "BOARD.finish",   "BARRIER.gone",
+                                   "QUEUE.repair", "QUEUE.returned", "DIR.orphan",
+                                   "PART.dead",    "PART.free",      "WAKE"};
 
 }  // namespace
 
 std::vector<Mutation> all_mutations() {
   const std::filesystem::path root = HEDDLE_SOURCE_DIR;
-  const std::regex order(R"re((fence\(|load\()?(acquire|release|acq_rel|seq_cst)\("([A-Z]+\.[a-z_]+)"\))re");
+  const std::regex order(
+      R"re((fence\(|load\()?(acquire|release|acq_rel|seq_cst)\("([A-Z]+\.[a-z_]+)"\))re");
   std::set<std::tuple<std::string, Strength, Strength, bool>> found;
   for (const char* folder : {"include/heddle/base", "include/heddle/shm", "include/heddle/sync",
                              "src/shm", "src/sync"}) {
@@ -82,7 +87,8 @@ std::vector<Mutation> all_mutations() {
 }
 
 std::string weakened_to(const Mutation& mutation) {
-  if (mutation.removes) return mutation.from == Strength::relaxed ? "left out in repair" : "removed";
+  if (mutation.removes)
+    return mutation.from == Strength::relaxed ? "left out in repair" : "removed";
   for (const Named& one : strengths) {
     if (one.strength == mutation.to) return one.name;
   }
@@ -125,7 +131,8 @@ Verdict try_mutation(const Mutation& mutation, const std::vector<Scenario>& scen
   for (const bool own : {true, false}) {
     for (const Scenario& scenario : scenarios) {
       if (scenario.must_fail || scenario.name.starts_with("litmus")) continue;
-      if (scenario.name.starts_with(mechanism) == own && (own || shared)) order.push_back(&scenario);
+      if (scenario.name.starts_with(mechanism) == own && (own || shared))
+        order.push_back(&scenario);
     }
   }
   Verdict verdict{mutation, "", "", 0, 0};

@@ -18,7 +18,7 @@ class Participants {
 
   Participants(Run& run, std::size_t places)
       : entries_(reinterpret_cast<ParticipantEntry*>(
-            run.memory("participants", places * sizeof(ParticipantEntry)).data()),
+                     run.memory("participants", places * sizeof(ParticipantEntry)).data()),
                  places),
         table_(entries_) {}
 
@@ -32,11 +32,13 @@ class Participants {
     if (!other || other == self || other.index() >= table_.size()) return false;
     const std::uint64_t word = table_.look(other.index());
     switch (ParticipantWord::state(word)) {
-      case ParticipantState::free: return true;
+      case ParticipantState::free:
+        return true;
       case ParticipantState::alive:
         if (!is_dead(ParticipantWord::incarnation(word) - 1)) return false;
         break;
-      case ParticipantState::dead: break;
+      case ParticipantState::dead:
+        break;
     }
     recover(other.index(), word);
     return true;
@@ -73,8 +75,11 @@ class ModelPeers final : public Peers {
   /// Is in from the start, at the place of its number.
   ModelPeers(Participants& all, std::size_t process)
       : Peers(Owner::at(static_cast<std::uint32_t>(process)), &here_), all_(all) {
-    all.table().entry(self_.index()).word.store(
-        ParticipantWord::make(Participants::incarnation(process), ParticipantState::alive), relaxed);
+    all.table()
+        .entry(self_.index())
+        .word.store(
+            ParticipantWord::make(Participants::incarnation(process), ParticipantState::alive),
+            relaxed);
   }
   /// Comes later, by join().
   explicit ModelPeers(Participants& all) : Peers(nobody, &here_), all_(all) {}

@@ -105,7 +105,8 @@ void reader_process(Run& run, World& world, std::size_t i, int times) {
 
 // Buffers are used again while a reader copies.
 void copy(Run& run) {
-  auto& world = run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 1, .buffers = 2}, 2U);
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 1, .buffers = 2}, 2U);
   publisher_process(run, world, 0, false, 3);
   reader_process(run, world, 1, 2);
   run.finally([&world] { check_end(world); });
@@ -113,7 +114,8 @@ void copy(Run& run) {
 
 // Two publishers, three buffers, two readers by copy; one publisher may die.
 void two_publishers(Run& run) {
-  auto& world = run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 2, .buffers = 3}, 4U);
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 2, .buffers = 3}, 4U);
   publisher_process(run, world, 0, true, 1);
   publisher_process(run, world, 1, true, 2);
   reader_process(run, world, 2, 2);
@@ -122,7 +124,8 @@ void two_publishers(Run& run) {
 
 // As the issue has it.
 void two_by_two(Run& run) {
-  auto& world = run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 2, .buffers = 3}, 4U);
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 2, .buffers = 3}, 4U);
   publisher_process(run, world, 0, true, 2);
   publisher_process(run, world, 1, true, 2);
   reader_process(run, world, 2, 2);
@@ -132,7 +135,8 @@ void two_by_two(Run& run) {
 
 // A view is read plainly: SLOT-3 is that there is no race.
 void view(Run& run) {
-  auto& world = run.ghost<World>(run, TestSlot::Options{.views = 1, .publishers = 1, .buffers = 3}, 2U);
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 1, .publishers = 1, .buffers = 3}, 2U);
   publisher_process(run, world, 0, false, 3);
   Peers& peers = joined(run, world, 1);
   run.process("viewer", true, [&world, &peers] {
@@ -149,7 +153,8 @@ void view(Run& run) {
 // Whoever recovers a dead publisher may be slow, and a newcomer takes the place of the dead
 // meanwhile: its buffer must stay its own.
 void recovery(Run& run) {
-  auto& world = run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 3, .buffers = 3}, 3U);
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 3, .buffers = 3}, 3U);
   Peers& first = joined(run, world, 0);
   run.process("mortal", true, [&world, &first] {
     TestSlot slot(world.memory, first);
@@ -182,7 +187,8 @@ void recovery(Run& run) {
 // A value is there; two publish, and one looks at its view. Only the second publisher needs the
 // viewer's buffer, and it has the news of the first's publication before the first has a fence.
 void view_of_two(Run& run) {
-  auto& world = run.ghost<World>(run, TestSlot::Options{.views = 1, .publishers = 3, .buffers = 2}, 3U);
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 1, .publishers = 3, .buffers = 2}, 3U);
   static constexpr std::array names{"publisher 0", "publisher 1", "viewer"};
   for (std::size_t i = 0; i < 3; ++i) {
     Peers& peers = joined(run, world, i);
@@ -208,7 +214,8 @@ void view_of_two(Run& run) {
 // A viewer dies; a newcomer takes its index and its pin while a slow recoverer is at it, who then
 // publishes: not into the newcomer's view.
 void next_viewer(Run& run) {
-  auto& world = run.ghost<World>(run, TestSlot::Options{.views = 1, .publishers = 1, .buffers = 2}, 2U);
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 1, .publishers = 1, .buffers = 2}, 2U);
   Peers& first = joined(run, world, 0);
   auto& slot_of_first = run.ghost<TestSlot>(world.memory, first);
   auto& reader_of_first = run.ghost<TestSlot::Reader>(slot_of_first.reader());
@@ -240,7 +247,8 @@ void next_viewer(Run& run) {
 
 // A viewer dies with its pin; the publisher needs that buffer.
 void dead_viewer(Run& run) {
-  auto& world = run.ghost<World>(run, TestSlot::Options{.views = 1, .publishers = 1, .buffers = 2}, 2U);
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 1, .publishers = 1, .buffers = 2}, 2U);
   Peers& peers = joined(run, world, 0);
   run.process("viewer", true, [&world, &peers] {
     TestSlot slot(world.memory, peers);
@@ -263,11 +271,12 @@ void dead_viewer(Run& run) {
 
 // A reader waits for a version; its publisher may die before it.
 void wait_newer(Run& run, bool mortal) {
-  auto& world = run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 1, .buffers = 2}, 2U);
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 1, .buffers = 2}, 2U);
   Peers& first = joined(run, world, 0);
   auto& slot_of_first = run.ghost<TestSlot>(world.memory, first);
   auto& publisher = run.ghost<TestSlot::Publisher>(slot_of_first.publisher());  // registered
-  auto& beside = run.shared<std::uint64_t>("beside");  // plain
+  auto& beside = run.shared<std::uint64_t>("beside");                           // plain
   run.process("publisher", mortal, [&world, &slot_of_first, &publisher, &beside] {
     beside = 1;
     publish(world, publisher, slot_of_first, 1);
@@ -288,7 +297,8 @@ void wait_newer(Run& run, bool mortal) {
 
 // Two readers want the only pin, two publishers the only place.
 void places(Run& run) {
-  auto& world = run.ghost<World>(run, TestSlot::Options{.views = 1, .publishers = 1, .buffers = 3}, 2U);
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 1, .publishers = 1, .buffers = 3}, 2U);
   auto& holders = run.ghost<std::array<int, 2>>();
   for (std::size_t i = 0; i < 2; ++i) {
     Peers& peers = joined(run, world, i);
@@ -323,9 +333,11 @@ std::vector<Scenario> slot_scenarios() {
       {"slot/view_of_two", {.preemptions = 2, .stale = 2}, view_of_two},
       {"slot/next_viewer", {.preemptions = 2, .deaths = 1, .stale = 2}, next_viewer},
       {"slot/dead_viewer", {.preemptions = 2, .deaths = 1, .stale = 1}, dead_viewer},
-      {"slot/wait_newer", {.preemptions = 2, .stale = 2, .inner_timeouts = false},
+      {"slot/wait_newer",
+       {.preemptions = 2, .stale = 2, .inner_timeouts = false},
        [](Run& run) { wait_newer(run, false); }},
-      {"slot/wait_for_the_dead", {.preemptions = 2, .deaths = 1, .stale = 1},
+      {"slot/wait_for_the_dead",
+       {.preemptions = 2, .deaths = 1, .stale = 1},
        [](Run& run) { wait_newer(run, true); }},
       {"slot/places", {.preemptions = 2, .stale = 1}, places},
   };

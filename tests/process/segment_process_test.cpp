@@ -134,6 +134,14 @@ class SegmentProcess : public testing::Test {
   const std::string path_ = "/dev/shm/heddle." + name_;
 };
 
+class SegmentStepByStep : public SegmentProcess {
+ protected:
+  void SetUp() override {
+    if (!Traced::is_allowed()) GTEST_SKIP() << "no process may be traced here";
+  }
+  const OneCore fast_;
+};
+
 // ---- Who is alive -------------------------------------------------------------------------------
 
 TEST_F(SegmentProcess, a_killed_process_is_seen_dead_before_anybody_has_waited_for_it) {  // PART-2
@@ -335,8 +343,7 @@ TEST_F(SegmentProcess, all_get_in_who_find_a_table_full_of_dead_at_the_same_time
 }
 
 // Stopped between finding the table full and looking for the dead, who are recovered meanwhile.
-TEST_F(SegmentProcess, one_that_finds_nobody_left_to_recover_still_gets_the_place) {
-  const OneCore fast;
+TEST_F(SegmentStepByStep, one_that_finds_nobody_left_to_recover_still_gets_the_place) {
   for (int steps = 0; steps < 300; steps += 3) {  // of some 100 between the two
     SCOPED_TRACE(testing::Message() << "it stood at instruction " << steps);
     leave_abandoned({.bytes = 4096, .participants = 2});
@@ -449,8 +456,7 @@ TEST_F(SegmentProcess, an_event_wakes_a_sleeper_of_another_process) {
 
 // At every instruction of a recovery: the recoverer stands; another finishes the recovery; a
 // newcomer takes the place and claims the same name; the recoverer goes on.
-TEST_F(SegmentProcess, a_recoverer_that_stood_still_does_not_hit_a_newcomer) {  // PART-2 PART-3
-  const OneCore fast;
+TEST_F(SegmentStepByStep, a_recoverer_that_stood_still_does_not_hit_a_newcomer) {  // PART-2 PART-3
   bool inside = true;
   for (int steps = 0; inside; steps += 5) {
     SCOPED_TRACE(testing::Message() << "it stood at instruction " << steps);
@@ -482,8 +488,7 @@ TEST_F(SegmentProcess, a_recoverer_that_stood_still_does_not_hit_a_newcomer) {  
   }
 }
 
-TEST_F(SegmentProcess, a_recoverer_killed_at_any_instruction_leaves_the_rest_to_others) {
-  const OneCore fast;
+TEST_F(SegmentStepByStep, a_recoverer_killed_at_any_instruction_leaves_the_rest_to_others) {
   bool inside = true;
   for (int steps = 0; inside; steps += 5) {
     SCOPED_TRACE(testing::Message() << "killed at instruction " << steps);
@@ -677,9 +682,8 @@ TEST_F(SegmentProcess,
 }
 
 // A system call counts twice: killed before it, and after it.
-TEST_F(SegmentProcess,
+TEST_F(SegmentStepByStep,
        a_creator_killed_at_any_system_call_leaves_the_name_free_or_a_whole_segment) {
-  const OneCore fast;
   int named = 0;
   bool inside = true;
   for (int calls = 0; inside; ++calls) {
@@ -704,8 +708,7 @@ TEST_F(SegmentProcess,
   EXPECT_GT(named, 1);
 }
 
-TEST_F(SegmentProcess, one_killed_at_any_system_call_of_opening_is_not_in_the_way) {
-  const OneCore fast;
+TEST_F(SegmentStepByStep, one_killed_at_any_system_call_of_opening_is_not_in_the_way) {
   bool inside = true;
   for (int calls = 0; inside; ++calls) {
     SCOPED_TRACE(testing::Message() << "killed at call " << calls);
@@ -724,8 +727,7 @@ TEST_F(SegmentProcess, one_killed_at_any_system_call_of_opening_is_not_in_the_wa
   }
 }
 
-TEST_F(SegmentProcess, one_killed_at_any_system_call_of_leaving_is_not_in_the_way) {
-  const OneCore fast;
+TEST_F(SegmentStepByStep, one_killed_at_any_system_call_of_leaving_is_not_in_the_way) {
   int named = 0;
   bool inside = true;
   for (int calls = 0; inside; ++calls) {

@@ -16,7 +16,7 @@
 //   };
 //   kill_everywhere([] { return Push(); });
 //
-// Environment: HEDDLE_KILLS=all     the deep form: every instruction of long operations too
+// Environment: HEDDLE_KILLS=all     the deep form: more of the longer operations
 //              HEDDLE_KILLS=2:37    one kill, 37 instructions after the second system call: to see
 //                                   a failure again
 //              HEDDLE_KILLS_SEED=5  for the random ones
@@ -203,8 +203,8 @@ struct KillPlan {
   std::optional<Death> only;
   unsigned seed = 5;
 
-  long every_up_to() const { return deep ? 20'000 : 450; }  ///< instructions of an operation
-  int random_kills() const { return deep ? 1000 : 100; }    ///< of a longer one
+  long every_up_to() const { return deep ? 2000 : 450; }  ///< instructions of an operation
+  int random_kills() const { return deep ? 1000 : 100; }  ///< of a longer one
 };
 
 /// Sees whether a file's content has changed since the last look.

@@ -23,9 +23,11 @@ enum class Step { system_call, instruction };
 class Traced {
  public:
   /// Returns when `body` has come to begin().
-  explicit Traced(const Process::Body& body) : process_(body) {
-    inside_ = await();
-    ptrace(PTRACE_SETOPTIONS, process_.pid(), 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL);
+  explicit Traced(const Process::Body& body) : process_(body) { inside_ = await() && is_traced(); }
+
+  /// Whether a process may be traced at all here: a container may forbid it.
+  static bool is_allowed() {
+    return Traced([](Line&) { begin(); }).inside_;
   }
 
   /// In the child: from here on every step is taken by the test, up to end().
@@ -54,6 +56,10 @@ class Traced {
  private:
   static constexpr int end_signal = SIGURG;  // does nothing to one that was let go
 
+  bool is_traced() {
+    return ptrace(PTRACE_SETOPTIONS, process_.pid(), 0,
+                  PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) == 0;
+  }
   // True when it stands; false when it has ended, and is left for process_ to reap.
   bool await(int* signal = nullptr) {
     const auto id = static_cast<id_t>(process_.pid());

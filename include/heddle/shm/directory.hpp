@@ -15,6 +15,7 @@
 //                 FREE; what it passes, others' names or tags, never changes back.
 // Edges           DIR.ready -> DIR.look      the fields, and the object that `format` made
 //                 DIR.claim -> Dead          (claims are releases: the argument is at `Dead`)
+//                 DIR.orphan -> DIR.claim    what the dead had written, before it is written anew
 // On death        CLAIMED(dead) -> ORPHAN.  The memory it had taken, if any, stays unused.
 
 #include <algorithm>
@@ -66,7 +67,7 @@ class Directory {
       std::copy(name.begin(), name.end(), entry.name);
       const auto object = memory_.subspan(entry.offset, spec.bytes);
       format(object);
-      finish(entry, State::ready);
+      finish(entry, State::ready);  // DIR-2
       return object;
     } catch (...) {
       finish(entry, State::orphan);
@@ -101,9 +102,7 @@ class Directory {
   }
   static constexpr std::uint64_t tag_of(std::uint64_t word) { return word >> 34; }
   static constexpr std::uint64_t generation_of(std::uint64_t word) { return word >> 18 & 0xffff; }
-  static constexpr State state_of(std::uint64_t word) {
-    return static_cast<State>(word >> 16 & 3);
-  }
+  static constexpr State state_of(std::uint64_t word) { return static_cast<State>(word >> 16 & 3); }
   static constexpr Owner owner_of(std::uint64_t word) { return Owner(word & 0xffff); }
   static std::string_view name_of(const DirectoryEntry& entry) {
     const char* end = std::find(entry.name, entry.name + max_name, '\0');
@@ -117,8 +116,7 @@ class Directory {
 
   DirectoryEntry& seek(std::string_view name, const Spec* create, Peers& peers, Deadline deadline,
                        bool& claimed);
-  void await_creator(DirectoryEntry& entry, std::string_view name, Peers& peers,
-                     Deadline deadline);
+  void await_creator(DirectoryEntry& entry, std::string_view name, Peers& peers, Deadline deadline);
   void finish(DirectoryEntry& entry, State state) noexcept;
   std::uint64_t allocate(std::string_view name, std::size_t bytes);
   std::span<std::byte> object_at(const DirectoryEntry& entry) const noexcept;

@@ -60,13 +60,12 @@ struct alignas(cache_line) DirectoryEntry {
   ElementType element;
   std::uint64_t offset;  ///< from the segment's base
   std::uint64_t bytes;
-  char name[64];         ///< ends with 0
+  char name[64];  ///< ends with 0
 };
 
 template <class T>
-inline constexpr bool is_shared_struct =
-    std::is_standard_layout_v<T> && std::is_trivially_default_constructible_v<T> &&
-    std::is_trivially_destructible_v<T>;
+inline constexpr bool is_shared_struct = std::is_standard_layout_v<T>&&
+    std::is_trivially_default_constructible_v<T>&& std::is_trivially_destructible_v<T>;
 
 static_assert(is_shared_struct<SegmentHeader> && sizeof(SegmentHeader) == 384);
 static_assert(offsetof(SegmentHeader, version) == 8 && offsetof(SegmentHeader, total_bytes) == 24);

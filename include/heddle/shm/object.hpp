@@ -15,7 +15,13 @@
 namespace heddle {
 
 /// Stored in the directory: never renumber.
-enum class ObjectKind : std::uint32_t { buffer = 1, slot = 2, task_queue = 3, barrier = 4, board = 5 };
+enum class ObjectKind : std::uint32_t {
+  buffer = 1,
+  slot = 2,
+  task_queue = 3,
+  barrier = 4,
+  board = 5
+};
 
 const char* to_string(ObjectKind kind) noexcept;
 
@@ -60,8 +66,8 @@ concept SharedObject = requires(const typename M::Options& options, std::span<st
   { M::kind } -> std::convertible_to<ObjectKind>;
   { M::element() } -> std::same_as<ElementType>;
   { M::bytes(options) } -> std::same_as<std::size_t>;
-  { M::format(memory, options) };
-  { M(memory, peers) };
+  {M::format(memory, options)};
+  {M(memory, peers)};
 };
 
 }  // namespace heddle

@@ -71,6 +71,7 @@ class ParticipantTable {
     const std::uint64_t dead =
         ParticipantWord::make(ParticipantWord::incarnation(alive), ParticipantState::dead);
     std::uint64_t word = alive;
+    // PART-2: `alive` names the very incarnation that the caller knows of; a newcomer's is another.
     // Passes LIVE-1 on to those that find DEAD without having looked at the token. -> PART.look
     if (entries_[index].word.compare_exchange(word, dead, acq_rel("PART.dead"))) return true;
     return look(index) == dead;
@@ -78,6 +79,7 @@ class ParticipantTable {
 
   /// The caller has finished a whole pass of repair that began after DEAD(t).
   void set_free(std::uint32_t index, std::uint64_t dead) noexcept {
+    // PART-3: the pass was for this very incarnation.
     entries_[index].word.compare_exchange(dead, 0, release("PART.free"));  // -> PART.join
   }
 

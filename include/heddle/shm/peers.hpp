@@ -15,7 +15,8 @@ namespace heddle {
 class Owner {
  public:
   constexpr Owner() = default;
-  constexpr explicit Owner(std::uint64_t word_bits) : value_(static_cast<std::uint16_t>(word_bits)) {}
+  constexpr explicit Owner(std::uint64_t word_bits)
+      : value_(static_cast<std::uint16_t>(word_bits)) {}
   static constexpr Owner at(std::uint32_t index) { return Owner(index + 1); }
 
   constexpr std::uint64_t bits() const { return value_; }

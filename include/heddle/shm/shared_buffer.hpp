@@ -24,8 +24,8 @@ class SharedBuffer {
   static constexpr ElementType element() { return element_type<T>(); }
   static std::size_t bytes(const Options& options) {
     if (options.count == 0 || options.count > (std::size_t{1} << 46) / sizeof(T)) {
-      throw Error(Errc::invalid_argument, "a shared buffer cannot have " +
-                                              std::to_string(options.count) + " elements");
+      throw Error(Errc::invalid_argument,
+                  "a shared buffer cannot have " + std::to_string(options.count) + " elements");
     }
     return options.count * sizeof(T);
   }

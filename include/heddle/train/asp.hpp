@@ -31,7 +31,6 @@ class Asp final : public Policy {
   bool work(const Dataset& data, WorkerContext& context) override;
   void feed() override;
   std::uint64_t epochs_done() const override { return publications_.rounds_done(); }
-  void final_parameters(std::span<float> out) const override;
 
  private:
   struct Shard {
@@ -48,7 +47,8 @@ class Asp final : public Policy {
   }
   double train(const Shard& shard, const Dataset& data, Scratch& scratch);
   bool is_done(std::uint64_t epoch, double& loss) const;
-  void publish_finished(Slot<float[]>::Publisher& publisher, Scratch& scratch,
+  /// False: asked to stop before it was through.
+  bool publish_finished(Slot<float[]>::Publisher& publisher, Scratch& scratch,
                         const WorkerContext& context);
 
   SharedBuffer<float> parameters_;

@@ -31,7 +31,6 @@ class Bsp final : public Policy {
 
   bool work(const Dataset& data, WorkerContext& context) override;
   std::uint64_t epochs_done() const override;
-  void final_parameters(std::span<float> out) const override;
 
  private:
   struct Scratch;

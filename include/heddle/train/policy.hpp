@@ -3,7 +3,7 @@
 // Policy: how workers keep step while they train. What all policies share stands here; bsp.hpp and
 // asp.hpp are the two ways.
 //
-// In the segment: "plan", "control", "losses" (one a epoch) and "weights", a Slot of parameters in
+// In the segment: "plan", "control", "losses" (one for each epoch) and "weights", a Slot of parameters in
 // which version e is the parameters at the end of epoch e. Whoever wants consistent weights while
 // training goes on (the evaluator, an inference process) pulls them there.
 
@@ -61,8 +61,11 @@ class Policy {
   virtual void feed() {}
   /// Epochs of which everything is done.
   virtual std::uint64_t epochs_done() const = 0;
-  /// The parameters at the end of a run whose workers have all finished.
-  virtual void final_parameters(std::span<float> out) const = 0;
+  /// The parameters at the end of a run whose workers have all finished: the weights of the last
+  /// epoch, which its evaluation has judged. False: that epoch has not been published.
+  bool final_parameters(std::span<float> out) const {
+    return weights_.pull(out).version == last_epoch();
+  }
 
   /// Mean training loss in the epoch (1 is the first), once it is done.
   double loss_of(std::uint64_t epoch) const { return losses_[epoch - 1]; }

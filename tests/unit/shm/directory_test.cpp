@@ -154,9 +154,8 @@ TEST_F(DirectoryTest, an_object_is_made_once_and_found_by_all) {  // DIR-1
 
 TEST_F(DirectoryTest, what_nobody_has_made_is_not_found) {
   make("x");
-  const Error error = error_of([&] {
-    directory_.find("y", ObjectKind::buffer, element_type<float>(), anna_, soon());
-  });
+  const Error error = error_of(
+      [&] { directory_.find("y", ObjectKind::buffer, element_type<float>(), anna_, soon()); });
   EXPECT_EQ(error.code(), Errc::not_found);
   EXPECT_THAT(error.what(), HasSubstr("\"y\""));
 }
@@ -208,8 +207,7 @@ TEST_F(DirectoryTest, a_seeker_waits_until_the_creator_has_finished) {  // DIR-2
   std::thread seeker([&] {
     seen = directory_.find("x", ObjectKind::buffer, element_type<float>(), bert_, soon())[0];
   });
-  const auto& sleepers =
-      reinterpret_cast<const Atomic<std::uint32_t>&>(header().directory_changed);
+  const auto& sleepers = reinterpret_cast<const Atomic<std::uint32_t>&>(header().directory_changed);
   EXPECT_TRUE(test::eventually([&] { return (sleepers.load(relaxed) & 1) != 0; }));
   go.set_value();
   creator.join();
@@ -232,11 +230,10 @@ TEST_F(DirectoryTest, the_name_of_a_creator_killed_in_the_middle_is_made_anew_in
   const std::uint64_t claimed = entry.word.load(relaxed);
   processes_.kill(anna_.self());
   bool clean = false;
-  const Memory object =
-      directory_.find_or_create("x", spec(), bert_, soon(), [&](Memory memory) {
-        clean = std::all_of(memory.begin(), memory.end(),
-                            [](std::byte byte) { return byte == std::byte{0}; });
-      });
+  const Memory object = directory_.find_or_create("x", spec(), bert_, soon(), [&](Memory memory) {
+    clean = std::all_of(memory.begin(), memory.end(),
+                        [](std::byte byte) { return byte == std::byte{0}; });
+  });
   EXPECT_TRUE(clean) << "the dead one's memory is used again";
   EXPECT_EQ(used_entries(), 1U);
   EXPECT_NE(claimed >> 18 & 0xffff, entry.word.load(relaxed) >> 18 & 0xffff)
@@ -307,7 +304,8 @@ TEST_F(DirectoryTest, names_with_the_same_tag_are_told_apart) {  // DIR-1
   EXPECT_EQ(make(other).data(), second.data());
 }
 
-TEST_F(DirectoryTest, an_orphan_of_another_name_with_the_same_tag_is_taken_over_in_place) {  // DIR-1
+TEST_F(DirectoryTest,
+       an_orphan_of_another_name_with_the_same_tag_is_taken_over_in_place) {  // DIR-1
   const auto [one, other] = colliding_names(entries);
   const auto fail = [](Memory) { throw std::runtime_error("no"); };
   EXPECT_THROW(directory_.find_or_create(one, spec(), anna_, soon(), fail), std::runtime_error);
@@ -360,9 +358,8 @@ TEST_F(DirectoryTest, attaching_with_another_kind_element_or_size_names_both) {
   EXPECT_EQ(size.code(), Errc::type_mismatch);
   EXPECT_THAT(size.what(), AllOf(HasSubstr("64"), HasSubstr("128")));
 
-  const Error found = error_of([&] {
-    directory_.find("x", ObjectKind::barrier, element_type<float>(), bert_, soon());
-  });
+  const Error found = error_of(
+      [&] { directory_.find("x", ObjectKind::barrier, element_type<float>(), bert_, soon()); });
   EXPECT_EQ(found.code(), Errc::type_mismatch);
   EXPECT_THAT(found.what(), AllOf(HasSubstr("buffer"), HasSubstr("barrier")));
 }
@@ -451,9 +448,8 @@ TEST_F(DirectoryTest, a_damaged_kind_or_name_is_one_that_does_not_fit) {
               directory_.find("x", ObjectKind::buffer, element_type<float>(), anna_, soon());
             }).code(),
             Errc::not_found);
-  directory_.for_each([&](std::string_view name, const Spec&, Memory) {
-    EXPECT_EQ(name, std::string(63, 'y'));
-  });
+  directory_.for_each(
+      [&](std::string_view name, const Spec&, Memory) { EXPECT_EQ(name, std::string(63, 'y')); });
 }
 
 TEST_F(DirectoryTest, an_entry_claimed_by_nobody_who_exists_costs_the_deadline_and_no_more) {
@@ -472,8 +468,8 @@ TEST_F(DirectoryTest, a_damaged_heap_end_gives_no_memory_out_twice) {
     header().heap_used.store(used, relaxed);
     EXPECT_EQ(error_of([&] { make("x"); }).code(), Errc::corrupt);
   }
-  for (const std::uint64_t used : {std::uint64_t{total + 1},
-                                   std::numeric_limits<std::uint64_t>::max()}) {
+  for (const std::uint64_t used :
+       {std::uint64_t{total + 1}, std::numeric_limits<std::uint64_t>::max()}) {
     header().heap_used.store(used, relaxed);
     EXPECT_EQ(error_of([&] { make("x"); }).code(), Errc::no_space);
   }

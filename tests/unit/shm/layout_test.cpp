@@ -37,10 +37,11 @@ TEST(Layout, of_the_header_is_that_of_version_1) {
   const auto& [magic, version, participants, objects, creator_pid, total_bytes, heap_offset,
                created_at, pid_namespace, boot_id, uuid, name, incarnations, heap_used,
                directory_changed] = header;
-  EXPECT_EQ(map_of(header, magic, version, participants, objects, creator_pid, total_bytes,
-                   heap_offset, created_at, pid_namespace, boot_id, uuid, name, incarnations,
-                   heap_used, directory_changed),
-            "0+8 8+4 12+4 16+4 20+4 24+8 32+8 40+8 48+8 56+16 72+16 88+56 192+8 256+8 320+4 of 384");
+  EXPECT_EQ(
+      map_of(header, magic, version, participants, objects, creator_pid, total_bytes, heap_offset,
+             created_at, pid_namespace, boot_id, uuid, name, incarnations, heap_used,
+             directory_changed),
+      "0+8 8+4 12+4 16+4 20+4 24+8 32+8 40+8 48+8 56+16 72+16 88+56 192+8 256+8 320+4 of 384");
 }
 
 TEST(Layout, of_a_participant_is_that_of_version_1) {
