@@ -35,9 +35,9 @@ TrainDisplay::TrainDisplay(Form form, const TrainPlan& plan, const StopSignals& 
 void TrainDisplay::print(std::string_view text) {
   while (!text.empty()) {
     pollfd ready[] = {{STDOUT_FILENO, POLLOUT, 0}, {signals_.fd(), POLLIN, 0}};
-    poll(ready, 2, -1);
+    poll(ready, 2, is_ending_ ? 0 : -1);
     if (ready[0].revents == 0) {
-      if (ready[1].revents != 0) return;
+      if (ready[1].revents != 0 || is_ending_) return;
       continue;
     }
     const ssize_t written =
@@ -170,6 +170,7 @@ void TrainDisplay::done(const TrainResult& result) {
 }
 
 void TrainDisplay::interrupted() {
+  is_ending_ = true;
   if (form_ == Form::json) {
     print(Json{{"event", "interrupted"}}.dump() + "\n");
   } else {

@@ -51,7 +51,8 @@ class TrainDisplay {
   const TrainPlan& plan_;
   const StopSignals& signals_;
   std::int64_t next_line_ = 0;
-  bool is_drawn_ = false;  // a bar stands on the terminal's last line
+  bool is_ending_ = false;  // nobody is waited for any more
+  bool is_drawn_ = false;   // a bar stands on the terminal's last line
 };
 
 }  // namespace heddle

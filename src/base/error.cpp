@@ -29,7 +29,8 @@ const char* to_string(Status status) noexcept {
 
 void throw_system_error(const std::string& doing, int error_number) {
   Errc code = Errc::system;
-  if (error_number == EACCES || error_number == EPERM || error_number == EROFS) code = Errc::permission;
+  if (error_number == EACCES || error_number == EPERM || error_number == EROFS)
+    code = Errc::permission;
   if (error_number == ENOSPC || error_number == ENOMEM) code = Errc::no_space;
   if (error_number == ENOENT) code = Errc::not_found;
   throw Error(code, doing + ": " + std::generic_category().message(error_number));

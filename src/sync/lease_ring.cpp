@@ -399,7 +399,7 @@ void LeaseRing::repair(std::span<std::byte> memory, const Dead& dead) noexcept {
                                                i * shape->stride());
     for (;;) {
       const LeaseWord word(slot.word.load(acquire("QUEUE.repair")));
-      if (!dead.owns(word.owner().bits())) break;
+      if (!dead.owns(word.owner().bits())) break;  // QUEUE-1
       LeaseWord next = word;
       switch (word.state()) {
         case LeaseState::filling:

@@ -212,15 +212,6 @@ TEST_F(Train, a_reader_that_goes_away_leaves_nothing_behind) {
   EXPECT_NE(program.errors().find("standard output"), std::string::npos) << program.errors();
 }
 
-TEST_F(Train, a_reader_that_does_not_read_keeps_no_signal_away) {
-  Program program(arguments({"--epochs", "100000"}));
-  ASSERT_TRUE(program.event("epoch"));
-  // Nobody reads from here on. The pipe is full when the run's progress has stopped.
-  ASSERT_TRUE(test::eventually([&] { return program.pipe_is_full(); }));
-  program.send(SIGTERM);
-  EXPECT_EQ(program.wait(), 128 + SIGTERM);
-}
-
 TEST_F(Train, the_result_is_the_model_that_reached_the_target) {
   for (const char* seed : {"1", "2", "3", "4", "5"}) {
     Program program(arguments(

@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -102,16 +101,6 @@ class Program {
     close(out_);
     out_ = open("/dev/null", O_RDONLY | O_CLOEXEC);
   }
-  /// Whether what waits in the pipe is nearly all it holds, and grows no more.
-  bool pipe_is_full() {
-    int waiting = 0;
-    ioctl(out_, FIONREAD, &waiting);
-    const auto now = std::chrono::steady_clock::now();
-    if (waiting != waiting_) since_ = now;
-    waiting_ = waiting;
-    return waiting + 2 * 4096 > fcntl(out_, F_GETPIPE_SZ) &&
-           now - since_ > std::chrono::milliseconds(200);
-  }
   /// Waits for its end without reading what it prints.
   int wait() {
     int status = 0;
@@ -136,8 +125,6 @@ class Program {
   pid_t pid_ = -1;
   int out_ = -1;
   int err_ = -1;
-  int waiting_ = -1;
-  std::chrono::steady_clock::time_point since_;
   std::string buffer_;
   std::string errors_;
 };
