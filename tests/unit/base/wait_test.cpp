@@ -26,6 +26,12 @@ std::uint32_t word_of(const Event& event) {
 }
 bool has_bit(const Event& event) { return (word_of(event) & 1) != 0; }
 
+bool is_asleep(pid_t thread) {
+  std::string call;
+  std::ifstream("/proc/self/task/" + std::to_string(thread) + "/syscall") >> call;
+  return call == std::to_string(SYS_futex);
+}
+
 // A thread that waits on an event without the inner timeouts of wait_for: only a wake ends it.
 class Sleeper {
  public:
@@ -46,12 +52,7 @@ class Sleeper {
 
   bool done() const { return done_; }
   bool overslept() const { return overslept_; }
-  bool asleep() const {
-    if (tid_ == 0) return false;
-    std::string state;
-    std::ifstream("/proc/self/task/" + std::to_string(tid_) + "/syscall") >> state;
-    return state == std::to_string(SYS_futex);
-  }
+  bool asleep() const { return is_asleep(tid_); }
 
  private:
   std::atomic<pid_t> tid_ = 0;
@@ -184,6 +185,39 @@ TEST(Event, a_wake_between_announcement_and_sleep_is_not_lost) {  // WAIT-1
     event.sleep(announced, far_too_long);
     EXPECT_LT(monotonic_ns() - start, far_too_long);
   }
+}
+
+// Or one who announced it and was slow to fall asleep would miss what happened in between.
+TEST(Event, an_announced_word_never_comes_back_once_its_bit_was_cleared) {  // WAIT-1
+  Event by_all{};
+  const std::uint32_t announced = by_all.announce();
+  by_all.notify_all();
+  EXPECT_NE(by_all.announce(), announced);
+
+  Event by_one{};
+  const std::uint32_t passed = by_one.announce() + 2;  // stands there while notify_one wakes
+  by_one.notify_one();
+  ASSERT_FALSE(has_bit(by_one));
+  EXPECT_NE(by_one.announce(), passed);
+}
+
+TEST(Event, a_woken_sleeper_that_dies_takes_no_wake_with_it) {
+  Event event{};
+  std::atomic<pid_t> dying_id = 0;
+  std::thread dying([&] {
+    dying_id = gettid();
+    event.sleep(event.announce(), far_too_long);
+  });
+  ASSERT_TRUE(eventually([&] { return is_asleep(dying_id); }));
+  std::atomic<bool> go = false;
+  Sleeper other(event, [&] { return go.load(); });
+  ASSERT_TRUE(eventually([&] { return other.asleep(); }));
+  event.notify_one();  // the first to sleep is the first to wake
+  dying.join();
+  go = true;
+  event.notify_one();
+  EXPECT_TRUE(eventually([&] { return other.done(); }));
+  EXPECT_FALSE(other.overslept());
 }
 
 TEST(Event, recovery_wakes_sleepers_whose_waker_died_after_it_took_the_bit) {
