@@ -444,10 +444,9 @@ TEST_F(SegmentProcess, an_event_wakes_a_sleeper_of_another_process) {
       EXPECT_LT(monotonic_ns() - start, 15'000'000'000);
     });
     ASSERT_EQ(sleeper.hear(), "sleeps");
-    const std::string in_futex = std::to_string(SYS_futex) + " ";
     ASSERT_TRUE(eventually([&] {
-      return content_of("/proc/" + std::to_string(sleeper.pid()) + "/syscall").rfind(in_futex, 0) ==
-             0;
+      const std::string status = content_of("/proc/" + std::to_string(sleeper.pid()) + "/stat");
+      return status.find(") S ") != status.npos;
     }));
     one ? event.notify_one() : event.notify_all();
     EXPECT_EQ(sleeper.join(), 0);
@@ -708,7 +707,8 @@ TEST_F(SegmentStepByStep,
   EXPECT_GT(named, 1);
 }
 
-TEST_F(SegmentStepByStep, one_killed_at_any_system_call_of_opening_is_not_in_the_way) {
+TEST_F(SegmentStepByStep, one_killed_at_any_system_call_of_opening_is_not_in_the_way) {  // PART-1
+  int joined = 0;
   bool inside = true;
   for (int calls = 0; inside; ++calls) {
     SCOPED_TRACE(testing::Message() << "killed at call " << calls);
@@ -720,11 +720,19 @@ TEST_F(SegmentStepByStep, one_killed_at_any_system_call_of_opening_is_not_in_the
         Traced::end();
       });
       inside = joiner.step(Step::system_call, calls);
+      std::uint64_t word = 0;
+      const off_t place = page_bytes + sizeof(ParticipantEntry);
+      ASSERT_EQ(pread(segment.fd(), &word, sizeof word, place), 8);
+      if (ParticipantWord::state(word) == ParticipantState::alive) {
+        EXPECT_TRUE(token_held(segment.fd(), ParticipantWord::incarnation(word)));
+        ++joined;
+      }
       joiner.process().kill();
       Process newcomer = participant();
     }
     ASSERT_FALSE(is_named());
   }
+  EXPECT_GT(joined, 1);
 }
 
 TEST_F(SegmentStepByStep, one_killed_at_any_system_call_of_leaving_is_not_in_the_way) {
@@ -1106,12 +1114,21 @@ TEST_F(SegmentProcess, handles_stay_good_when_the_segment_is_moved) {
 
 // ---- Room ---------------------------------------------------------------------------------------
 
-// Runs `body` in a child that has mounted file systems of its own, if it may.
-void with_own_mounts(const std::function<void()>& body) {
+// Runs `body` in a child with a /dev/shm which only it sees, if the machine lets it mount one.
+void with_own_dev_shm(const char* options, const std::function<void()>& body) {
   Process child([&](Line& test) {
-    const int own_user = geteuid() == 0 ? 0 : CLONE_NEWUSER;
-    if (unshare(CLONE_NEWNS | own_user) != 0 ||
-        mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
+    const std::string user = std::to_string(geteuid());
+    const std::string group = std::to_string(getegid());
+    const bool is_root = geteuid() == 0;
+    bool may = unshare(CLONE_NEWNS | (is_root ? 0 : CLONE_NEWUSER)) == 0;
+    if (!is_root) {  // in a user's own name space he is root, once his number has a meaning there
+      std::ofstream("/proc/self/setgroups") << "deny";
+      std::ofstream("/proc/self/uid_map") << "0 " + user + " 1";
+      std::ofstream("/proc/self/gid_map") << "0 " + group + " 1";
+    }
+    may = may && mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0;
+    may = may && mount("tmpfs", "/dev/shm", "tmpfs", 0, options) == 0;
+    if (!may) {
       test.say(std::string("no mounts of one's own here: ") + std::strerror(errno));
       return;
     }
@@ -1125,8 +1142,7 @@ void with_own_mounts(const std::function<void()>& body) {
 }
 
 TEST_F(SegmentProcess, what_does_not_fit_into_dev_shm_is_refused_and_leaves_nothing) {
-  with_own_mounts([&] {
-    ASSERT_EQ(mount("tmpfs", "/dev/shm", "tmpfs", 0, "size=1m"), 0) << std::strerror(errno);
+  with_own_dev_shm("size=1m", [&] {
     const auto expect_refused = [&](std::size_t bytes, const std::string& left) {
       const Error error = error_of([&] { Segment::create(name_, {.bytes = bytes}); });
       EXPECT_EQ(error.code(), Errc::no_space) << error.what();
@@ -1148,8 +1164,7 @@ TEST_F(SegmentProcess, what_does_not_fit_into_dev_shm_is_refused_and_leaves_noth
 }
 
 TEST_F(SegmentProcess, no_room_for_one_more_file_is_no_space_too) {
-  with_own_mounts([&] {
-    ASSERT_EQ(mount("tmpfs", "/dev/shm", "tmpfs", 0, "size=4m,nr_inodes=1"), 0);
+  with_own_dev_shm("size=4m,nr_inodes=1", [&] {
     EXPECT_EQ(error_of([&] { Segment::create(name_, small); }).code(), Errc::no_space);
   });
 }
@@ -1191,7 +1206,7 @@ class FakeControlGroup {
 };
 
 TEST_F(SegmentProcess, what_does_not_fit_into_the_control_groups_memory_is_refused) {
-  with_own_mounts([&] {
+  with_own_dev_shm("size=1g", [&] {
     constexpr std::uint64_t mib = 1 << 20;
     FakeControlGroup group;
     const auto attempt = [&](std::size_t bytes) {

@@ -27,9 +27,9 @@ std::uint32_t word_of(const Event& event) {
 bool has_bit(const Event& event) { return (word_of(event) & 1) != 0; }
 
 bool is_asleep(pid_t thread) {
-  std::string call;
-  std::ifstream("/proc/self/task/" + std::to_string(thread) + "/syscall") >> call;
-  return call == std::to_string(SYS_futex);
+  std::string status;
+  std::getline(std::ifstream("/proc/self/task/" + std::to_string(thread) + "/stat"), status);
+  return status.find(") S ") != status.npos;
 }
 
 // A thread that waits on an event without the inner timeouts of wait_for: only a wake ends it.
