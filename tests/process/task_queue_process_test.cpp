@@ -14,6 +14,7 @@
 
 #include "heddle/shm/segment.hpp"
 #include "heddle/sync/task_queue.hpp"
+#include "support/job.hpp"
 #include "support/process.hpp"
 
 namespace heddle {
@@ -21,24 +22,10 @@ namespace {
 
 using namespace std::chrono_literals;
 using test::eventually;
+using test::Job;
 using test::Line;
 using test::Process;
 
-struct Job {
-  static Job of(std::uint64_t number) {
-    Job job{number, {}};
-    for (std::size_t i = 0; i < job.rest.size(); ++i) job.rest[i] = number * 31 + i;
-    return job;
-  }
-  bool whole() const {
-    for (std::size_t i = 0; i < rest.size(); ++i) {
-      if (rest[i] != number * 31 + i) return false;
-    }
-    return true;
-  }
-  std::uint64_t number;
-  std::array<std::uint64_t, 7> rest;
-};
 using Queue = TaskQueue<Job>;
 
 constexpr auto name = "jobs";

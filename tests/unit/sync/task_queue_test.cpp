@@ -15,6 +15,7 @@
 #include "support/allocations.hpp"
 #include "support/block.hpp"
 #include "support/fake_peers.hpp"
+#include "support/job.hpp"
 #include "support/process.hpp"
 
 namespace heddle {
@@ -25,23 +26,7 @@ using test::Block;
 using test::eventually;
 using test::FakePeers;
 using test::FakeTable;
-
-// 64 bytes that say when they are torn.
-struct Job {
-  static Job of(std::uint64_t number) {
-    Job job{number, {}};
-    for (std::size_t i = 0; i < job.rest.size(); ++i) job.rest[i] = number * 31 + i;
-    return job;
-  }
-  bool whole() const {
-    for (std::size_t i = 0; i < rest.size(); ++i) {
-      if (rest[i] != number * 31 + i) return false;
-    }
-    return true;
-  }
-  std::uint64_t number;
-  std::array<std::uint64_t, 7> rest;
-};
+using test::Job;
 
 using Queue = TaskQueue<Job>;
 static_assert(SharedObject<Queue>);
