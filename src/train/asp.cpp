@@ -6,13 +6,8 @@
 namespace heddle {
 namespace {
 
-constexpr const char* parameters_name = "asp.parameters";
-constexpr const char* shards_name = "asp.shards";
-constexpr const char* queue_name = "asp.queue";
-constexpr const char* publications_name = "asp.publications";
-
-constexpr std::uint32_t queue_capacity =
-    4096;  // well above what a main process feeds in its pauses
+// Well above what workers take between two feedings.
+constexpr std::uint32_t queue_capacity = 4096;
 
 // A shard's loss with a bit that says done: the last of the fraction.
 constexpr std::uint64_t done_bit = 1;
@@ -37,28 +32,13 @@ std::size_t Asp::segment_bytes(const TrainPlan& plan, std::size_t parameters) {
          TaskQueue<Shard>::bytes({queue_capacity}) + Board::bytes({1}) + 4 * page_bytes;
 }
 
-std::unique_ptr<Asp> Asp::make(Segment& segment, const TrainPlan& plan) {
-  const Mlp model = parse_model(plan.model, plan.features, plan.classes);
-  const auto parameters =
-      segment.open<SharedBuffer<float>>(parameters_name, {model.parameter_count()});
-  segment.open<SharedBuffer<std::uint64_t>>(shards_name,
-                                            {std::size_t{plan.epochs} * plan.shards_per_epoch()});
-  segment.open<TaskQueue<Shard>>(queue_name, {queue_capacity});
-  segment.open<Board>(publications_name, {1});
-  model.initialise(plan.seed, parameters.span());
-  return std::make_unique<Asp>(segment, plan, Attach::making);
-}
-
-std::unique_ptr<Asp> Asp::join(Segment& segment, const TrainPlan& plan) {
-  return std::make_unique<Asp>(segment, plan, Attach::joining);
-}
-
-Asp::Asp(Segment& segment, const TrainPlan& plan, Attach how)
-    : Policy(segment, plan, how),
-      parameters_(segment.find<SharedBuffer<float>>(parameters_name)),
-      shard_words_(segment.find<SharedBuffer<std::uint64_t>>(shards_name)),
-      queue_(segment.find<TaskQueue<Shard>>(queue_name)),
-      publications_(segment.find<Board>(publications_name)) {}
+Asp::Asp(Segment& segment, const TrainPlan& plan)
+    : Policy(segment, plan),
+      parameters_(segment.open<SharedBuffer<float>>("asp.parameters", {model_.parameter_count()})),
+      shard_words_(segment.open<SharedBuffer<std::uint64_t>>(
+          "asp.shards", {std::size_t{plan.epochs} * plan.shards_per_epoch()})),
+      queue_(segment.open<TaskQueue<Shard>>("asp.queue", {queue_capacity})),
+      publications_(segment.open<Board>("asp.publications", {1})) {}
 
 void Asp::feed() {
   if (queue_.is_closed()) return;

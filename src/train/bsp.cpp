@@ -7,13 +7,6 @@ namespace {
 
 constexpr std::uint32_t most_stripes = 16;  // enough for the workers, few beside a step's work
 
-constexpr const char* parameters_name = "bsp.parameters";
-constexpr const char* state_name = "bsp.state";
-constexpr const char* gradients_name = "bsp.gradients";
-constexpr const char* loss_sums_name = "bsp.loss_sums";
-constexpr const char* gradient_board_name = "bsp.gradient_board";
-constexpr const char* update_board_name = "bsp.update_board";
-
 std::uint32_t stripes_of(std::size_t parameters) {
   return static_cast<std::uint32_t>(
       std::clamp<std::size_t>(parameters / aligned_floats, 1, most_stripes));
@@ -40,35 +33,21 @@ std::size_t Bsp::segment_bytes(const TrainPlan& plan, std::size_t parameters) {
          (plan.microbatches + 2) * sizeof(double) + 6 * page_bytes;
 }
 
-std::unique_ptr<Bsp> Bsp::make(Segment& segment, const TrainPlan& plan) {
-  const Mlp model = parse_model(plan.model, plan.features, plan.classes);
-  const std::size_t count = model.parameter_count();
-  const Sgd optimizer(plan.learning_rate, plan.momentum);
-  const auto parameters = segment.open<SharedBuffer<float>>(parameters_name, {2 * count});
-  segment.open<SharedBuffer<float>>(state_name,
-                                    {std::max<std::size_t>(2 * optimizer.state_count(count), 1)});
-  segment.open<SharedBuffer<float>>(gradients_name, {plan.microbatches * count});
-  segment.open<SharedBuffer<double>>(loss_sums_name, {std::size_t{plan.microbatches} + 2});
-  segment.open<Board>(gradient_board_name, {plan.microbatches + 1});
-  segment.open<Board>(update_board_name, {stripes_of(count)});
-  model.initialise(plan.seed, parameters.span().first(count));
-  return std::make_unique<Bsp>(segment, plan, Attach::making);
-}
-
-std::unique_ptr<Bsp> Bsp::join(Segment& segment, const TrainPlan& plan) {
-  return std::make_unique<Bsp>(segment, plan, Attach::joining);
-}
-
-Bsp::Bsp(Segment& segment, const TrainPlan& plan, Attach how)
-    : Policy(segment, plan, how),
+Bsp::Bsp(Segment& segment, const TrainPlan& plan)
+    : Policy(segment, plan),
       optimizer_(plan.learning_rate, plan.momentum),
       stripes_(stripes_of(model_.parameter_count())),
-      parameters_(segment.find<SharedBuffer<float>>(parameters_name)),
-      state_(segment.find<SharedBuffer<float>>(state_name)),
-      gradients_(segment.find<SharedBuffer<float>>(gradients_name)),
-      loss_sums_(segment.find<SharedBuffer<double>>(loss_sums_name)),
-      gradient_board_(segment.find<Board>(gradient_board_name)),
-      update_board_(segment.find<Board>(update_board_name)) {}
+      parameters_(
+          segment.open<SharedBuffer<float>>("bsp.parameters", {2 * model_.parameter_count()})),
+      state_(segment.open<SharedBuffer<float>>(
+          "bsp.state",
+          {std::max<std::size_t>(2 * optimizer_.state_count(model_.parameter_count()), 1)})),
+      gradients_(segment.open<SharedBuffer<float>>("bsp.gradients",
+                                                   {plan.microbatches * model_.parameter_count()})),
+      loss_sums_(segment.open<SharedBuffer<double>>("bsp.loss_sums",
+                                                    {std::size_t{plan.microbatches} + 2})),
+      gradient_board_(segment.open<Board>("bsp.gradient_board", {plan.microbatches + 1})),
+      update_board_(segment.open<Board>("bsp.update_board", {stripes_})) {}
 
 std::span<float> Bsp::parameters(std::uint64_t step) const {
   const std::size_t count = model_.parameter_count();

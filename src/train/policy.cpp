@@ -18,9 +18,10 @@ Slot<float[]>::Options weights_options(const TrainPlan& plan, std::size_t parame
   return {.count = parameters, .views = 4, .publishers = 2 * plan.workers, .buffers = 8};
 }
 
-template <class M>
-M make_or_find(Segment& segment, const char* name, const typename M::Options& options, bool make) {
-  return make ? segment.open<M>(name, options) : segment.find<M>(name);
+std::unique_ptr<Policy> open_run(Segment& segment, const TrainPlan& plan) {
+  check(plan);
+  if (plan.sync == Sync::bsp) return std::make_unique<Bsp>(segment, plan);
+  return std::make_unique<Asp>(segment, plan);
 }
 
 }  // namespace
@@ -35,21 +36,14 @@ std::span<const std::uint32_t> EpochOrder::slice(std::uint64_t epoch, std::size_
   return std::span(order_).subspan(begin, std::min(count, order_.size() - begin));
 }
 
-Policy::Policy(Segment& segment, const TrainPlan& plan, Attach how)
+Policy::Policy(Segment& segment, const TrainPlan& plan)
     : plan_(plan),
       model_(parse_model(plan.model, plan.features, plan.classes)),
-      control_(make_or_find<SharedBuffer<std::uint64_t>>(
-          segment, "control", {(sizeof(TrainControl) + 7) / 8}, how == Attach::making)),
-      losses_(make_or_find<SharedBuffer<double>>(segment, "losses", {plan.epochs},
-                                                 how == Attach::making)),
-      weights_(make_or_find<Slot<float[]>>(segment, "weights",
-                                           weights_options(plan, model_.parameter_count()),
-                                           how == Attach::making)) {
-  if (how == Attach::making) {
-    control().last_epoch.store(plan.epochs, relaxed);  // workers do not exist yet
-    segment.open<SharedBuffer<TrainPlan>>(plan_name, {1})[0] = plan;
-  }
-}
+      control_(
+          segment.open<SharedBuffer<std::uint64_t>>("control", {(sizeof(TrainControl) + 7) / 8})),
+      losses_(segment.open<SharedBuffer<double>>("losses", {plan.epochs})),
+      weights_(segment.open<Slot<float[]>>("weights",
+                                           weights_options(plan, model_.parameter_count()))) {}
 
 void Policy::judge(std::uint64_t epoch, bool enough) {
   if (enough) control().last_epoch.store(epoch, release("TRAIN.last"));
@@ -78,17 +72,17 @@ std::size_t segment_bytes(const TrainPlan& plan) {
 }
 
 std::unique_ptr<Policy> make_run(Segment& segment, const TrainPlan& plan) {
-  check(plan);
-  if (plan.sync == Sync::bsp) return Bsp::make(segment, plan);
-  return Asp::make(segment, plan);
+  auto run = open_run(segment, plan);
+  run->control().last_epoch.store(plan.epochs, relaxed);  // workers do not exist yet
+  run->begin();
+  segment.open<SharedBuffer<TrainPlan>>(plan_name, {1})[0] = plan;
+  return run;
 }
 
 std::unique_ptr<Policy> join_run(Segment& segment) {
   TrainPlan plan = segment.find<SharedBuffer<TrainPlan>>(plan_name)[0];
   plan.model[sizeof plan.model - 1] = '\0';
-  check(plan);
-  if (plan.sync == Sync::bsp) return Bsp::join(segment, plan);
-  return Asp::join(segment, plan);
+  return open_run(segment, plan);
 }
 
 }  // namespace heddle

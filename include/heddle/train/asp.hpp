@@ -24,9 +24,7 @@ namespace heddle {
 class Asp final : public Policy {
  public:
   static std::size_t segment_bytes(const TrainPlan& plan, std::size_t parameters);
-  Asp(Segment& segment, const TrainPlan& plan, Attach how);
-  static std::unique_ptr<Asp> make(Segment& segment, const TrainPlan& plan);
-  static std::unique_ptr<Asp> join(Segment& segment, const TrainPlan& plan);
+  Asp(Segment& segment, const TrainPlan& plan);
 
   bool work(const Dataset& data, WorkerContext& context) override;
   void feed() override;
@@ -38,6 +36,7 @@ class Asp final : public Policy {
     std::uint32_t index;
   };
   struct Scratch;
+  void begin() override { model_.initialise(plan_.seed, parameters_.span()); }
   SharedWord* shared_parameters() const {
     return reinterpret_cast<SharedWord*>(parameters_.span().data());
   }

@@ -25,15 +25,14 @@ namespace heddle {
 class Bsp final : public Policy {
  public:
   static std::size_t segment_bytes(const TrainPlan& plan, std::size_t parameters);
-  Bsp(Segment& segment, const TrainPlan& plan, Attach how);
-  static std::unique_ptr<Bsp> make(Segment& segment, const TrainPlan& plan);
-  static std::unique_ptr<Bsp> join(Segment& segment, const TrainPlan& plan);
+  Bsp(Segment& segment, const TrainPlan& plan);
 
   bool work(const Dataset& data, WorkerContext& context) override;
   std::uint64_t epochs_done() const override;
 
  private:
   struct Scratch;
+  void begin() override { model_.initialise(plan_.seed, parameters(0)); }
   std::span<float> parameters(std::uint64_t step) const;
   std::span<float> state(std::uint64_t step) const;
   std::span<float> gradient(std::uint32_t microbatch) const;

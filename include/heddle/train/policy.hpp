@@ -79,8 +79,12 @@ class Policy {
   Slot<float[]>& weights() noexcept { return weights_; }
 
  protected:
-  enum class Attach { making, joining };
-  Policy(Segment& segment, const TrainPlan& plan, Attach how);
+  friend std::unique_ptr<Policy> make_run(Segment& segment, const TrainPlan& plan);
+
+  /// Opens the run's objects, all sized by the plan: those that are there must be of that size.
+  Policy(Segment& segment, const TrainPlan& plan);
+  /// In the main process, before there are workers: the state that a run begins with.
+  virtual void begin() = 0;
 
   /// In a worker: waits until the evaluator has judged `epoch`, if the run has a target.
   void await_judgement(std::uint64_t epoch, const WorkerContext& context);

@@ -165,6 +165,17 @@ TEST_F(PolicyTest, a_worker_that_is_asked_to_stop_gives_its_work_back) {
   EXPECT_EQ(parameters, expected);
 }
 
+TEST_F(PolicyTest, a_worker_refuses_objects_that_do_not_fit_the_plan) {
+  const TrainPlan plan = plan_for(Sync::bsp, data_.train);
+  Segment segment = make_segment(plan);
+  const auto run = make_run(segment, plan);
+  auto& written = segment.find<SharedBuffer<TrainPlan>>("plan")[0];
+  ++written.microbatches;
+  EXPECT_THROW(join_run(segment), Error);
+  written = plan;
+  EXPECT_NO_THROW(join_run(segment));
+}
+
 TEST_F(PolicyTest, plans_that_cannot_work_are_refused) {
   const TrainPlan good = plan_for(Sync::bsp, data_.train);
   EXPECT_NO_THROW(check(good));
