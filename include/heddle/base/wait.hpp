@@ -39,8 +39,8 @@ class Event {
     fence(seq_cst("WAIT.changed"));  // the change above, then the bit; pairs with WAIT.announced
     std::uint32_t word = word_.load(relaxed);
     while (word & sleepers_bit) {
-      // A failed exchange reads the newest word: either another changer took the bit and will
-      // wake, or a new sleeper came, who looked at the state after this change.
+      // When it fails: another changer took the bit and will wake, or a new sleeper came, who
+      // looked at the state after this change.
       if (word_.compare_exchange(word, (word + one_count) & ~sleepers_bit, relaxed)) {
         futex_wake(word_, all_sleepers);
         return;

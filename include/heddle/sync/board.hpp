@@ -6,7 +6,7 @@
 // are done, and a dead worker's item is taken by another, so a round needs no particular worker. It
 // is barrier and work list in one; each worker passes a round when it has seen every item done.
 //
-// Who may call    any participant
+// Who may call    any participant; each handle by one thread at a time
 // Progress        claim, finish: lock-free.  take: blocking, with a deadline
 // State           one word for each item: {round:40, generation:14, owner:10}
 //                 owner 0: `round` is done (so round+1 is open)     owner: at work on `round`

@@ -3,9 +3,10 @@
 // The slot's protocol, on untyped bytes. Programs use Slot<T> (slot.hpp).
 //
 // Who may call    publish, register, pin: any participant.  pull by copy: anyone who maps the memory
-// Progress        pull by copy: wait-free, up to its bound of attempts; each needs buffers-1
-//                 publications within one copy to fail.  publish: lock-free; it never waits for a
-//                 reader, and finds a buffer at once when buffers >= views + publishers + 1
+// Progress        pull by copy: wait-free, up to its bound of attempts; for one to fail, as many
+//                 publications must pass in one copy as there are buffers but one, less those that
+//                 are pinned or stand half-written.  publish: lock-free; it never waits for a reader.
+//                 With buffers >= views + publishers + 1 some buffer is free at any moment
 // State           latest          {version:48, buffer:16}      version 0: nothing published yet
 //                 meta.word       {generation:48, owner:16}    owner 0: idle
 //                 meta.complete   the generation whose bytes are all there
