@@ -53,8 +53,8 @@ LeaseRing::LeaseRing(std::span<std::byte> memory, const LeaseRingShape& shape,
       shift_(static_cast<unsigned>(std::countr_zero(shape.capacity))),
       patience_(100 + static_cast<int>(shape.payload_bytes / 256)),
       peers_(&peers),
-      tail_(header_->tail.load(relaxed)),
-      head_(header_->head.load(relaxed)) {}
+      tail_(header_->tail.load(acquire("QUEUE.tail"))),
+      head_(header_->head.load(acquire("QUEUE.head"))) {}
 
 // ---- producers
 
@@ -65,7 +65,7 @@ Status LeaseRing::walk_to_free(Reservation& out, std::uint64_t ticket) noexcept 
   // The limit only matters in damaged memory, where words can send one to and fro for ever.
   for (std::uint64_t steps = 8 * (mask_ + 1); steps != 0; --steps) {
     LeaseSlot& slot = at(ticket);
-    const LeaseWord word(slot.word.load(relaxed));
+    const LeaseWord word(slot.word.load(acquire("QUEUE.passed")));  // QUEUE-7
     const LeaseState state = word.state();
     const std::int64_t ahead = word.ahead_of(cycle_of(ticket));
     const bool unconsumed = state == LeaseState::filling || state == LeaseState::queued;
@@ -92,7 +92,7 @@ Status LeaseRing::walk_to_free(Reservation& out, std::uint64_t ticket) noexcept 
       if (!slot.word.compare_exchange(expected, word.next_cycle().bits(), relaxed)) continue;
       ++held;
     }
-    ticket = later(past(ticket, ahead - 1), header_->tail.load(relaxed));
+    ticket = later(past(ticket, ahead - 1), header_->tail.load(acquire("QUEUE.tail")));
   }
   tail_ = ticket;
   return Status::full;
@@ -146,7 +146,7 @@ Status LeaseRing::Reservation::cancel() const noexcept {
 Status LeaseRing::walk_to_task(Lease& out, std::uint64_t ticket) noexcept {
   for (;;) {
     LeaseSlot& slot = at(ticket);
-    const LeaseWord word(slot.word.load(relaxed));
+    const LeaseWord word(slot.word.load(acquire("QUEUE.passed")));  // QUEUE-7
     const LeaseState state = word.state();
     const std::int64_t ahead = word.ahead_of(cycle_of(ticket));
     if (ahead < 0) {  // as in walk_to_free
@@ -167,7 +167,7 @@ Status LeaseRing::walk_to_task(Lease& out, std::uint64_t ticket) noexcept {
       if (state == LeaseState::filling && go_past_filling(slot, word, ticket)) continue;
       break;  // QUEUE-2: nothing was pushed from here on, or is not yet complete
     }
-    ticket = later(past(ticket, ahead - 2), header_->head.load(relaxed));
+    ticket = later(past(ticket, ahead - 2), header_->head.load(acquire("QUEUE.head")));
   }
   head_ = ticket;
   if (scan_returned(out)) return Status::ready;

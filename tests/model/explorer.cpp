@@ -111,7 +111,7 @@ class Choices {
   bool misfit_ = false;
 };
 
-enum class State { ready, paused, asleep, done, dead };
+enum class State { ready, paused, asleep, done, dead, stopped };
 
 struct Process {
   std::string name;
@@ -148,6 +148,7 @@ class Explorer {
     preemptions_ = bounds_.preemptions;
     deaths_ = bounds_.deaths;
     stale_ = bounds_.stale;
+    alone_since_ = 0;
     steps_ = 0;
     changes_ = pauses_ = 0;
     now_ = 1'000'000'000;
@@ -167,7 +168,7 @@ class Explorer {
     pick_next(false);
     if (self_ != nobody) enter();
     self_ = nobody;
-    if (failure_.empty() && run.finally_) run.finally_();
+    if (failure_.empty() && run.finally_ && alone_since_ == 0) run.finally_();
     run_ = nullptr;
   }
 
@@ -407,7 +408,8 @@ class Explorer {
     point();
     Process& process = processes_[other];
     if (process.state != State::dead && !process.token_free) {
-      if (other == self_ || !process.mortal || deaths_ == 0 || choices_.choose(2, false) == 0) {
+      if (other == self_ || !process.mortal || deaths_ == 0 || alone_since_ != 0 ||
+          choices_.choose(2, false) == 0) {
         if (tracing_) note("looks", nullptr, nullptr, process.name + " lives");
         return false;
       }
@@ -434,6 +436,7 @@ class Explorer {
       run(scenario);
       ++result.executions;
       if (deaths_ < scenario.bounds.deaths) ++result.deaths;
+      if (alone_since_ != 0) ++result.alone;
       if (!failure_.empty()) {
         result.failed = true;
         result.claim = failure_;
@@ -497,7 +500,15 @@ class Explorer {
     return result;
   }
 
-  Process* processes() { return processes_.data(); }
+  Tick tick() { return inside() ? memory_.tick(self_) : Tick{0}; }
+  std::array<Tick, most_processes> known_ticks() const {
+    std::array<Tick, most_processes> known;
+    for (std::size_t i = 0; i < most_processes; ++i) {
+      known[i] = inside() ? memory_.known_tick(self_, i) : std::numeric_limits<Tick>::max();
+    }
+    return known;
+  }
+  bool is_sequential() const { return stale_ == bounds_.stale; }
 
  private:
   static constexpr std::size_t nobody = ~std::size_t{0};
@@ -579,17 +590,22 @@ class Explorer {
     if (++steps_ > bounds_.steps) {
       failed("no progress: more than " + std::to_string(bounds_.steps) + " steps");
     }
+    if (alone_since_ != 0 && steps_ - alone_since_ > bounds_.alone) {
+      failed("no progress: all others have stopped, and it does not end in " +
+             std::to_string(bounds_.alone) + " steps");
+    }
     if (memory_.is_full()) failed("the model's memory is too small: raise most_ids");
   }
 
-  // Before an operation: somebody else first? Death?
+  // Before an operation: somebody else first? Death? Do all others stop?
   void point() {
     step();
     Process& process = me();
     std::array<int, 2 * most_processes> options;
     int count = 1;
-    const bool may_die = process.mortal && deaths_ > 0 && process.changed;
+    const bool may_die = process.mortal && deaths_ > 0 && process.changed && alone_since_ == 0;
     if (may_die) options[static_cast<std::size_t>(count++)] = -1;
+    if (bounds_.alone != 0 && alone_since_ == 0) options[static_cast<std::size_t>(count++)] = -2;
     process.changed = false;
     if (preemptions_ > 0 && process.impatient == 0) {
       for (std::size_t i = 0; i < count_; ++i) {
@@ -608,9 +624,21 @@ class Explorer {
       block(State::dead);
       std::abort();
     }
+    if (what == -2) return stop_others();
     --preemptions_;
     wake_up(static_cast<std::size_t>(what));
     go_to(static_cast<std::size_t>(what));
+  }
+
+  void stop_others() {
+    alone_since_ = steps_;
+    for (std::size_t i = 0; i < count_; ++i) {
+      Process& other = processes_[i];
+      if (i != self_ && other.state != State::done && other.state != State::dead) {
+        other.state = State::stopped;
+      }
+    }
+    if (tracing_) note("ALONE", nullptr, nullptr, "all others stop here");
   }
 
   bool may_time_out(const Process& process) const {
@@ -829,6 +857,7 @@ class Explorer {
   std::size_t arena_used_ = 0;
   Bounds bounds_;
   int preemptions_ = 0, deaths_ = 0, stale_ = 0, steps_ = 0;
+  int alone_since_ = 0;  // the step; 0: nobody is
   std::uint64_t changes_ = 0, pauses_ = 0;
   std::int64_t now_ = 0;
   const Mutation* mutation_ = nullptr;
@@ -853,7 +882,11 @@ bool has_ended(std::size_t process) {
   const State state = Explorer::the().process(process).state;
   return state == State::dead || state == State::done;
 }
+bool has_died(std::size_t process) { return Explorer::the().process(process).state == State::dead; }
 std::size_t self() { return Explorer::the().self(); }
+Tick tick() { return Explorer::the().tick(); }
+std::array<Tick, most_processes> known_ticks() { return Explorer::the().known_ticks(); }
+bool is_sequential() { return Explorer::the().is_sequential(); }
 void begin_repair() {
   if (Explorer::the().inside()) Explorer::the().me().repairs = true;
 }

@@ -18,8 +18,11 @@
 //                at once instead costs a preemption, and lasts until the next change (300 at most)
 //   timeouts     sleepers wake by themselves only when nobody else can run, or for a preemption; and
 //                never with `inner_timeouts` off, so that a lost wake-up is a deadlock
+//   stops        in a run with `alone`: once, all others stop for ever where they stand, and live.
+//                The one that is left must end within so many steps of its own
 // The futex looks at its word's newest value, and wakes which sleeper it likes; it orders nothing.
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -37,6 +40,7 @@ struct Bounds {
   int deaths = 0;
   int stale = 2;
   bool inner_timeouts = true;
+  int alone = 0;     ///< not 0: steps in which each process ends once all others have stopped
   int steps = 6000;  ///< of one run; more: it is stuck in a loop
 };
 
@@ -86,7 +90,17 @@ bool is_dead(std::size_t process);
 /// Leaves, or was killed by the scenario itself: the token is free from here on.
 void drop_token(std::size_t process);
 bool has_ended(std::size_t process);  ///< dead or done; for checks, no step of the model
+bool has_died(std::size_t process);   ///< the same
 std::size_t self();
+
+/// A moment, for histories (history.hpp). It counts for what the caller has done before.
+using Tick = std::uint16_t;
+Tick tick();
+/// The newest tick of each process that happened before what the caller does now.
+std::array<Tick, most_processes> known_ticks();
+/// Whether every load of this run has read the newest store: then time orders what was done.
+bool is_sequential();
+
 /// Repairs between these two can be left out by a mutation.
 void begin_repair();
 void end_repair();
@@ -115,6 +129,7 @@ struct Limits {
 struct Result {
   std::uint64_t executions = 0;
   std::uint64_t deaths = 0;  ///< runs with a death
+  std::uint64_t alone = 0;   ///< runs in which all others stopped
   bool complete = false;     ///< everything within the bounds was walked
   bool failed = false;
   std::string claim;     ///< what did not hold

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "model/mutations.hpp"
+#include "model/parallel.hpp"
 #include "model/scenarios.hpp"
 
 namespace heddle::model {
@@ -20,7 +21,8 @@ std::vector<Scenario> all_scenarios() {
   std::vector<Scenario> all;
   for (const auto& group :
        {control_scenarios(), wait_scenarios(), participants_scenarios(), directory_scenarios(),
-        slot_scenarios(), board_scenarios(), queue_scenarios(), barrier_scenarios()}) {
+        slot_scenarios(), board_scenarios(), queue_scenarios(), barrier_scenarios(),
+        history_scenarios(), progress_scenarios()}) {
     all.insert(all.end(), group.begin(), group.end());
   }
   return all;
@@ -39,6 +41,7 @@ options
   --preemptions N --deaths N --stale N   other bounds
   --executions N, --seconds N            ends each walk after so much (--mutations: 200000 runs)
   --seed N                               at random instead of depth first
+  --jobs N                               so many at a time (1)
   --weaken TAG[:ORDER]                   with this order weakened (or WEAKEN=TAG in the environment)
   --json FILE                            writes the table too
 )";
@@ -70,7 +73,7 @@ Options parse(int count, char** arguments) {
       options.given[name] = named ? arguments[++i] : "";
     } else if (name == "--replay" || name == "--weaken" || name == "--json" || name == "--seed" ||
                name == "--preemptions" || name == "--deaths" || name == "--stale" ||
-               name == "--executions" || name == "--seconds") {
+               name == "--executions" || name == "--seconds" || name == "--jobs") {
       if (i + 1 == count) throw std::invalid_argument(name + " needs a value");
       options.given[name] = arguments[++i];
     } else {
@@ -83,60 +86,95 @@ Options parse(int count, char** arguments) {
   return options;
 }
 
-void print(const Scenario& scenario, const Result& result) {
+std::string told(const Result& result) {
+  return result.claim + "\n" + result.steps + "replay: " + result.schedule + "\n";
+}
+
+nlohmann::json row(const Scenario& scenario, const Result& result) {
   const Bounds& b = scenario.bounds;
+  return {{"scenario", scenario.name},
+          {"executions", result.executions},
+          {"with_deaths", result.deaths},
+          {"complete", result.complete},
+          {"failed", result.failed},
+          {"must_fail", scenario.must_fail},
+          {"preemptions", b.preemptions},
+          {"deaths", b.deaths},
+          {"stale", b.stale},
+          {"inner_timeouts", b.inner_timeouts},
+          {"alone", b.alone != 0},
+          {"seconds", result.seconds},
+          {"told", result.failed && !scenario.must_fail ? told(result).substr(0, 90'000) : ""}};
+}
+
+void print(const nlohmann::json& row) {
+  const bool failed = row["failed"];
   std::printf(
-      "%-32s %9llu runs, %9llu with deaths, %-8s %6.2f s  (preemptions %d, deaths %d, stale "
-      "%d%s)\n",
-      scenario.name.c_str(), static_cast<unsigned long long>(result.executions),
-      static_cast<unsigned long long>(result.deaths),
-      result.failed     ? "FAILED"
-      : result.complete ? "complete"
+      "%-32s %9llu runs, %9llu with deaths, %-8s %6.2f s  (preemptions %d, deaths %d, "
+      "stale %d%s%s)\n%s",
+      row["scenario"].get<std::string>().c_str(), row["executions"].get<unsigned long long>(),
+      row["with_deaths"].get<unsigned long long>(),
+      failed            ? row["must_fail"] ? "found" : "FAILED"
+      : row["complete"] ? "complete"
                         : "cut",
-      result.seconds, b.preemptions, b.deaths, b.stale,
-      b.inner_timeouts ? "" : ", no inner timeouts");
+      row["seconds"].get<double>(), row["preemptions"].get<int>(), row["deaths"].get<int>(),
+      row["stale"].get<int>(), row["inner_timeouts"] ? "" : ", no inner timeouts",
+      row["alone"] ? ", others stop" : "", row["told"].get<std::string>().c_str());
   std::fflush(stdout);
 }
 
-std::string told(const Result& result) {
-  return result.claim + "\n" + result.steps + "replay: " + result.schedule + "\n";
+void write_json(const Options& options, const nlohmann::json& table) {
+  if (!options.has("--json")) return;
+  const std::string& path = options.given.at("--json");
+  if (!(std::ofstream(path) << table.dump(1) << "\n")) {
+    throw std::invalid_argument("cannot write \"" + path + "\"");
+  }
+}
+
+std::vector<Scenario> chosen_scenarios(const Options& options) {
+  std::vector<Scenario> chosen;
+  for (Scenario scenario : all_scenarios()) {
+    if (!scenario.name.starts_with(options.given.at("--explore"))) continue;
+    Bounds& bounds = scenario.bounds;
+    bounds.preemptions = static_cast<int>(options.number("--preemptions", bounds.preemptions));
+    bounds.deaths = static_cast<int>(options.number("--deaths", bounds.deaths));
+    bounds.stale = static_cast<int>(options.number("--stale", bounds.stale));
+    chosen.push_back(scenario);
+  }
+  if (chosen.empty()) throw std::invalid_argument("no scenario begins so; --list names them");
+  return chosen;
 }
 
 int explore_all(const Options& options) {
   std::vector<Mutation> mutations{{}};  // the first of none
   if (options.has("--weaken")) mutations = mutations_of(options.given.at("--weaken"));
+  const std::vector<Scenario> scenarios = chosen_scenarios(options);
+  const Limits limits{options.number("--executions", 0),
+                      static_cast<double>(options.number("--seconds", 0)),
+                      options.number("--seed", 0)};
   nlohmann::json table = nlohmann::json::array();
-  bool good = true, any = false;
+  bool good = true;
+  std::uint64_t executions = 0, with_deaths = 0;
   for (const Mutation& mutation : mutations) {
-    if (!mutation.tag.empty()) std::cout << describe(mutation) << "\n";
-    for (Scenario scenario : all_scenarios()) {
-      if (!scenario.name.starts_with(options.given.at("--explore"))) continue;
-      any = true;
-      Bounds& bounds = scenario.bounds;
-      bounds.preemptions = static_cast<int>(options.number("--preemptions", bounds.preemptions));
-      bounds.deaths = static_cast<int>(options.number("--deaths", bounds.deaths));
-      bounds.stale = static_cast<int>(options.number("--stale", bounds.stale));
-      const Limits limits{options.number("--executions", 0),
-                          static_cast<double>(options.number("--seconds", 0)),
-                          options.number("--seed", 0)};
-      const Result result = explore(scenario, limits, mutation.tag.empty() ? nullptr : &mutation);
-      print(scenario, result);
-      if (result.failed && !scenario.must_fail) std::cout << told(result);
-      good &= result.failed == scenario.must_fail;
-      table.push_back({{"scenario", scenario.name},
-                       {"executions", result.executions},
-                       {"with_deaths", result.deaths},
-                       {"complete", result.complete},
-                       {"failed", result.failed},
-                       {"must_fail", scenario.must_fail},
-                       {"preemptions", bounds.preemptions},
-                       {"deaths", bounds.deaths},
-                       {"stale", bounds.stale},
-                       {"seconds", result.seconds}});
-    }
+    if (!mutation.tag.empty()) std::cout << describe(mutation) << std::endl;
+    in_parallel(
+        scenarios.size(), options.number("--jobs", 1),
+        [&](std::size_t i) {
+          return row(scenarios[i],
+                     explore(scenarios[i], limits, mutation.tag.empty() ? nullptr : &mutation));
+        },
+        [&](const nlohmann::json& told) {
+          print(told);
+          good &= told["failed"] == told["must_fail"];
+          executions += told["executions"].get<std::uint64_t>();
+          with_deaths += told["with_deaths"].get<std::uint64_t>();
+          table.push_back(told);
+        });
   }
-  if (!any) throw std::invalid_argument("no scenario begins so; --list names them");
-  if (options.has("--json")) std::ofstream(options.given.at("--json")) << table.dump(1) << "\n";
+  std::printf("%zu scenarios, %llu runs, %llu with deaths: %s\n", scenarios.size(),
+              static_cast<unsigned long long>(executions),
+              static_cast<unsigned long long>(with_deaths), good ? "all hold" : "NOT all hold");
+  write_json(options, table);
   return good ? 0 : 1;
 }
 
@@ -144,24 +182,32 @@ int mutate_all(const Options& options) {
   const auto mutations =
       options.has("--weaken") ? mutations_of(options.given.at("--weaken")) : all_mutations();
   const auto scenarios = all_scenarios();
+  const std::uint64_t executions = options.number("--executions", 200'000);
   nlohmann::json table = nlohmann::json::array();
   std::size_t caught = 0;
-  for (const Mutation& mutation : mutations) {
-    const Verdict verdict =
-        try_mutation(mutation, scenarios, options.number("--executions", 200'000));
-    caught += !verdict.caught_by.empty();
-    std::printf("%-52s %-30s %9llu runs %6.2f s  %s\n", describe(mutation).c_str(),
-                verdict.caught_by.empty() ? "NOT CAUGHT" : verdict.caught_by.c_str(),
-                static_cast<unsigned long long>(verdict.executions), verdict.seconds,
-                verdict.claim.substr(0, 60).c_str());
-    std::fflush(stdout);
-    table.push_back({{"tag", mutation.tag},
-                     {"weakened_to", weakened_to(mutation)},
-                     {"caught_by", verdict.caught_by},
-                     {"executions", verdict.executions}});
-  }
+  in_parallel(
+      mutations.size(), options.number("--jobs", 1),
+      [&](std::size_t i) -> nlohmann::json {
+        const Verdict verdict = try_mutation(mutations[i], scenarios, executions);
+        return {{"mutation", describe(mutations[i])},       {"tag", mutations[i].tag},
+                {"weakened_to", weakened_to(mutations[i])}, {"caught_by", verdict.caught_by},
+                {"executions", verdict.executions},         {"seconds", verdict.seconds},
+                {"claim", verdict.claim.substr(0, 60)}};
+      },
+      [&](nlohmann::json told) {
+        const auto caught_by = told["caught_by"].get<std::string>();
+        caught += !caught_by.empty();
+        std::printf("%-52s %-30s %9llu runs %6.2f s  %s\n",
+                    told["mutation"].get<std::string>().c_str(),
+                    caught_by.empty() ? "NOT CAUGHT" : caught_by.c_str(),
+                    told["executions"].get<unsigned long long>(), told["seconds"].get<double>(),
+                    told["claim"].get<std::string>().c_str());
+        std::fflush(stdout);
+        for (const char* own : {"mutation", "seconds", "claim"}) told.erase(own);
+        table.push_back(told);
+      });
   std::printf("%zu of %zu caught\n", caught, mutations.size());
-  if (options.has("--json")) std::ofstream(options.given.at("--json")) << table.dump(1) << "\n";
+  write_json(options, table);
   return caught == mutations.size() ? 0 : 1;
 }
 
@@ -198,7 +244,7 @@ TEST_P(Model, holds_in_every_schedule) {
   constexpr std::uint64_t most = 30'000;
   const Scenario& scenario = GetParam();
   const Result result = explore(scenario, {.executions = most});
-  print(scenario, result);
+  print(row(scenario, result));
   if (scenario.must_fail) {
     EXPECT_TRUE(result.failed) << "the explorer misses a protocol that is known to be bad";
     const Result again = replay({scenario}, result.schedule);
@@ -206,6 +252,7 @@ TEST_P(Model, holds_in_every_schedule) {
   } else {
     EXPECT_FALSE(result.failed) << told(result);
     EXPECT_EQ(result.deaths > 0, scenario.bounds.deaths > 0) << "death is no choice here";
+    EXPECT_EQ(result.alone > 0, scenario.bounds.alone > 0) << "nobody was left alone";
   }
 }
 

@@ -67,7 +67,10 @@ class Memory {
     for (std::size_t i = 0; i < locations_used_; ++i) ids_[slot_of(locations_[i].address)] = 0;
     locations_used_ = 0;
     next_id_ = 1;
-    for (Process& process : processes_) process = {};
+    for (Process& process : processes_) {
+      process = {};
+      process.tick_id = new_id();
+    }
     sc_fence_ = {};
     sc_access_ = {};
   }
@@ -174,8 +177,18 @@ class Memory {
   }
   bool is_full() const { return next_id_ >= most_ids; }
 
+  /// A moment of this process's own, which others know of when it happened before what they do.
+  std::uint16_t tick(std::size_t process) {
+    Process& p = processes_[process];
+    return ++p.now.at[p.tick_id];
+  }
+  std::uint16_t known_tick(std::size_t process, std::size_t other) const {
+    return processes_[process].now.at[processes_[other].tick_id];
+  }
+
  private:
   struct Process {
+    std::uint16_t tick_id = 0;
     View now;
     View kept;      // of relaxed loads, for an acquire fence
     View released;  // at the last release fence

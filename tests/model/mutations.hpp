@@ -25,8 +25,8 @@ struct Verdict {
   double seconds = 0;
 };
 
-/// Explores the scenarios of the tag's mechanism until one fails: at random, depth first for at most
-/// `executions` runs each, and at random again with wider bounds.
+/// Explores the scenarios of the tag's mechanism until one fails: at random and depth first, for a few
+/// runs each, then more, up to `executions`; and at random with wider bounds.
 Verdict try_mutation(const Mutation& mutation, const std::vector<Scenario>& scenarios,
                      std::uint64_t executions);
 

@@ -7,6 +7,8 @@
 namespace heddle::model {
 
 std::vector<Scenario> control_scenarios();  // known-bad protocols, and what C++ guarantees
+std::vector<Scenario> history_scenarios();  // linearizability
+std::vector<Scenario> progress_scenarios();
 std::vector<Scenario> slot_scenarios();
 std::vector<Scenario> board_scenarios();
 std::vector<Scenario> queue_scenarios();

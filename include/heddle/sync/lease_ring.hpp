@@ -54,6 +54,9 @@
 //            look for sleepers (Event::notify_one_after_rmw has the argument). A slot that became
 //            free out of order cannot be used before the QUEUED or FILLING in front of it is
 //            passed: who passes that wakes the producers.
+//   QUEUE-7  Whoever goes past a ticket, by its word or by a hint, knows what those knew who went
+//            before: so the one look of QUEUE-2 is at a word no older than what it stands for, and
+//            `empty` is linearizable. (Relaxed, one could hear `empty` with one's own task waiting.)
 //
 // On death        FILLING, ABANDONED: FREE, by repair(). A half-written payload is never seen.
 //                 LEASED: REQUEUE, by repair(). The task is done again: at least once.
@@ -261,7 +264,7 @@ inline Status LeaseRing::claim(Reservation& out, LeaseSlot& slot, LeaseWord free
     return Status::busy;
   }
   tail_ = ticket + 1;
-  header_->tail.store(tail_, relaxed);
+  header_->tail.store(tail_, release("QUEUE.tail"));  // QUEUE-7
   slot.ticket.store(free.cycle() << shift_ | (ticket & mask_), relaxed);
   out.ring_ = header_;
   out.peers_ = peers_;
@@ -277,7 +280,7 @@ inline Status LeaseRing::claim(Reservation& out, LeaseSlot& slot, LeaseWord free
 
 inline Status LeaseRing::find_free(Reservation& out) noexcept {
   if (!peers_->present() || is_closed()) return Status::closed;
-  const std::uint64_t ticket = later(tail_, header_->tail.load(relaxed));
+  const std::uint64_t ticket = later(tail_, header_->tail.load(acquire("QUEUE.tail")));  // QUEUE-7
   LeaseSlot& slot = at(ticket);
   const LeaseWord word(slot.word.load(relaxed));
   if (word == LeaseWord(cycle_of(ticket), 0, nobody, LeaseState::free)) {
@@ -298,7 +301,7 @@ inline bool LeaseRing::take(Lease& out, LeaseSlot& slot, LeaseWord queued,
   const LeaseWord leased = queued.next_cycle().leased_to(peers_->self());
   if (!slot.word.compare_exchange(expected, leased.bits(), seq_cst("QUEUE.lease"))) return false;
   head_ = ticket + 1;
-  header_->head.store(head_, relaxed);
+  header_->head.store(head_, release("QUEUE.head"));  // QUEUE-7
   ++streak_;
   out.ring_ = header_;
   out.peers_ = peers_;
@@ -311,7 +314,7 @@ inline bool LeaseRing::take(Lease& out, LeaseSlot& slot, LeaseWord queued,
 
 inline Status LeaseRing::find_task(Lease& out) noexcept {
   if (!peers_->present()) return Status::closed;
-  const std::uint64_t ticket = later(head_, header_->head.load(relaxed));
+  const std::uint64_t ticket = later(head_, header_->head.load(acquire("QUEUE.head")));  // QUEUE-7
   LeaseSlot& slot = at(ticket);
   const LeaseWord word(slot.word.load(relaxed));
   if (word == LeaseWord(cycle_of(ticket), 0, nobody, LeaseState::queued) &&
