@@ -167,7 +167,9 @@ class Board {
       all_done = false;
       if (owner_of(word) || round_of(word) != round - 1) continue;
       const std::uint64_t mine = pack(round, generation_of(word) + 1, peers_->self());
-      if (items_[item].word.compare_exchange(word, mine, acq_rel("BOARD.claim"))) {  // BOARD-1
+      // BOARD-1. -> BOARD.repair. What was done here before, the look above has acquired: no value of
+      // the word comes twice.
+      if (items_[item].word.compare_exchange(word, mine, release("BOARD.claim"))) {
         return Status::ready;
       }
     }
