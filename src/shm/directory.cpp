@@ -58,14 +58,15 @@ DirectoryEntry& Directory::seek(std::string_view name, const Spec* create, Peers
   for (std::size_t step = 0; step < entries_.size(); ++step) {
     DirectoryEntry& entry = entries_[(first + step) % entries_.size()];
     for (;;) {
-      std::uint64_t word = entry.word.load(acquire("DIR.look"));  // <- DIR.ready
+      std::uint64_t word = entry.word.load(acquire("DIR.look"));  // <- DIR.ready, .orphan
       const State state = state_of(word);
       if (state == State::free || (state == State::orphan && tag_of(word) == tag)) {
         if (create == nullptr) {
           throw Error(Errc::not_found, "no object \"" + std::string(name) + "\" in this segment");
         }
         const std::uint64_t mine = pack(tag, generation_of(word) + 1, State::claimed, peers.self());
-        if (!entry.word.compare_exchange(word, mine, acq_rel("DIR.claim"))) continue;
+        // -> DIR.repair. No acquire: no value of the word comes twice, so it is the one looked at.
+        if (!entry.word.compare_exchange(word, mine, release("DIR.claim"))) continue;
         claimed = true;
         return entry;
       }
@@ -167,7 +168,7 @@ void Directory::repair(const Dead& dead) noexcept {
       if (state_of(word) != State::claimed || !dead.owns(owner_of(word).bits())) break;
       if (!dead.still()) return;
       const std::uint64_t orphan = pack(tag_of(word), generation_of(word), State::orphan, nobody);
-      // Passes on what the dead had written, to who takes over. -> DIR.claim
+      // Passes on what the dead had written, to who takes over. -> DIR.look
       if (entry.word.compare_exchange(word, orphan, release("DIR.orphan"))) break;
     }
   }

@@ -14,8 +14,8 @@
 //                 that is CLAIMED (it waits) or ORPHAN (it takes it over in place), and none passes
 //                 FREE; what it passes, others' names or tags, never changes back.
 // Edges           DIR.ready -> DIR.look      the fields, and the object that `format` made
-//                 DIR.claim -> Dead          (claims are releases: the argument is at `Dead`)
-//                 DIR.orphan -> DIR.claim    what the dead had written, before it is written anew
+//                 DIR.claim -> DIR.repair    (claims are releases: the argument is at `Dead`)
+//                 DIR.orphan -> DIR.look     what the dead had written, before it is written anew
 // On death        CLAIMED(dead) -> ORPHAN.  The memory it had taken, if any, stays unused.
 
 #include <algorithm>
