@@ -116,9 +116,11 @@ Barrier::Word* Barrier::claim(std::uint64_t open) noexcept {
     std::uint32_t used = shared_->used.load(relaxed);
     while (used <= i && !shared_->used.compare_exchange(used, i + 1, relaxed)) {
     }
-    // Acquires what the last owner had done, for those who will read this claim in its stead.
+    // -> BARRIER.scan, .repair. Who reads this claim in its predecessor's stead has that one's work
+    // all the same (a read-modify-write goes on the release sequence); who reads the arrivals that
+    // follow has it by the fence in join(), which acquires it.
     if (place(i).compare_exchange(word, place_word(stamp, peers_->self()),
-                                  acq_rel("BARRIER.claim"))) {
+                                  release("BARRIER.claim"))) {
       return &place(i);
     }
   }
