@@ -72,8 +72,9 @@ class ParticipantTable {
         ParticipantWord::make(ParticipantWord::incarnation(alive), ParticipantState::dead);
     std::uint64_t word = alive;
     // PART-2: `alive` names the very incarnation that the caller knows of; a newcomer's is another.
-    // Passes LIVE-1 on to those that find DEAD without having looked at the token. -> PART.look
-    if (entries_[index].word.compare_exchange(word, dead, acq_rel("PART.dead"))) return true;
+    // Passes LIVE-1 on to those that find DEAD without having looked at the token. -> PART.look.
+    // No acquire: the caller has `alive` from a look.
+    if (entries_[index].word.compare_exchange(word, dead, release("PART.dead"))) return true;
     return look(index) == dead;
   }
 
