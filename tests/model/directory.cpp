@@ -192,6 +192,22 @@ void repaired_first(Run& run) {
   });
 }
 
+// Whoever sees ALIVE(t) finds the token of t held. The kernel's lock is a word here that orders
+// nothing, as if system calls were no fences.
+void token(Run& run) {
+  auto& table = run.ghost<Table>(run, 1U);
+  auto& held = run.shared<std::array<Atomic<std::uint64_t>, 8>>("token")[0];
+  run.process("newcomer", false, [&table, &held] {
+    held.store(1, relaxed);
+    static_cast<void>(table.participants.table().join(Participants::incarnation(self())));
+  });
+  run.process("observer", false, [&table, &held] {
+    if (ParticipantWord::state(table.participants.table().look(0)) != ParticipantState::alive)
+      return;
+    check(held.load(relaxed) == 1, "PART-1: a living process is taken for dead");
+  });
+}
+
 }  // namespace
 
 std::vector<Scenario> directory_scenarios() {
@@ -215,6 +231,7 @@ std::vector<Scenario> participants_scenarios() {
   return {
       {"participants/rejoin", {.preemptions = 2, .deaths = 2, .stale = 1}, rejoin},
       {"participants/comes_free", {.preemptions = 3, .deaths = 2, .stale = 1}, comes_free},
+      {"participants/token", {.stale = 2}, token},
       {"participants/repaired_first", {.preemptions = 3, .deaths = 2, .stale = 1}, repaired_first},
   };
 }

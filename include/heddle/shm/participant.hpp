@@ -12,6 +12,7 @@
 //                 PART-2  DEAD(t) is set only when that token is gone, or by its own process
 //                 PART-3  FREE is set only after a whole pass of repair that began after DEAD(t)
 // Edges           PART.free -> PART.join     a newcomer sees every word of its place repaired
+//                 PART.join -> PART.look     who sees ALIVE(t) finds its token held
 //                 PART.dead -> PART.look     a second recoverer sees what the dead did
 //                 (LIVE-1: the kernel gives a token free after its process has stopped for good, so
 //                 a look that finds it free synchronises with all that the process did)
@@ -47,7 +48,7 @@ class ParticipantTable {
 
   std::uint32_t size() const noexcept { return static_cast<std::uint32_t>(entries_.size()); }
   std::uint64_t look(std::uint32_t index) const noexcept {
-    return entries_[index].word.load(acquire("PART.look"));  // <- PART.dead
+    return entries_[index].word.load(acquire("PART.look"));  // <- PART.join, .dead
   }
   ParticipantEntry& entry(std::uint32_t index) const noexcept { return entries_[index]; }
 
@@ -56,8 +57,8 @@ class ParticipantTable {
     for (std::uint32_t i = 0; i < size(); ++i) {  // PART-1: the caller holds the token
       std::uint64_t word = entries_[i].word.load(relaxed);
       const std::uint64_t alive = ParticipantWord::make(incarnation, ParticipantState::alive);
-      // <- PART.free. A release too: repairs that read a word which this newcomer has claimed must
-      // find its place no longer DEAD (the argument is at `Dead`).
+      // <- PART.free. -> PART.look: who finds ALIVE(t) here finds its token held. (Repairs that read
+      // a claim of this newcomer find its place no longer DEAD by that claim's own release.)
       if (word == 0 && entries_[i].word.compare_exchange(word, alive, acq_rel("PART.join"))) {
         return Owner::at(i);
       }
