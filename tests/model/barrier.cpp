@@ -50,10 +50,10 @@ Barrier::Outcome pass(World& world, Barrier::Party& party, std::size_t i, std::u
 }
 
 // All have joined before the run begins, and arrive `epochs` times.
-void parties(Run& run, std::size_t count, std::size_t mortals, std::uint64_t epochs,
-             Barrier::OnDeath on_death) {
+World& parties(Run& run, std::size_t count, std::size_t mortals, std::uint64_t epochs,
+               Barrier::OnDeath on_death) {
   auto& world = run.ghost<World>(
-      run, Barrier::Options{static_cast<std::uint32_t>(count), 0, on_death}, count);
+      run, Barrier::Options{static_cast<std::uint32_t>(count), 0, on_death}, count + 1);
   static constexpr std::array names{"party 0", "party 1", "party 2"};
   for (std::size_t i = 0; i < count; ++i) {
     Peers& peers = run.ghost<ModelPeers>(world.participants, i);
@@ -73,6 +73,26 @@ void parties(Run& run, std::size_t count, std::size_t mortals, std::uint64_t epo
       party.leave();
     });
   }
+  return world;
+}
+
+// Two last arrivals that miss each other (control/last_arrivals): here a full fence stands between
+// arrival and scan, so one of the two sees both.
+void last_arrivals(Run& run) { parties(run, 2, 0, 1, Barrier::OnDeath::report); }
+
+// A sleeper that misses epoch 1 because epoch 2 has failed (control/slow_sleeper): here 2 waits for
+// the arrival of the slow one, who first hears of 1.
+void slow_sleeper(Run& run) { parties(run, 3, 1, 2, Barrier::OnDeath::report); }
+
+// The last to arrive ends the epoch, takes the sleepers' bit and dies before it wakes them: recovery
+// does, though no word names the dead any more.
+void dead_waker(Run& run) {
+  auto& world = parties(run, 2, 1, 1, Barrier::OnDeath::report);
+  auto& supervisor = run.ghost<ModelPeers>(world.participants, 2U);
+  run.process("supervisor", false, [&supervisor] {
+    while (!has_ended(0)) pause();
+    supervisor.recover_dead();
+  });
 }
 
 // Joining within the run: the first epoch opens when two are there.
@@ -153,7 +173,13 @@ void successor(Run& run) {
   });
 }
 
-// A slow recoverer meets the place of a newcomer that has the index of the dead.
+// Two movers that see different members (control/two_movers): both parties arrive last while the
+// newcomer joins. Here it is a member from the next epoch on, whose movers have read this one's end.
+void two_movers(Run& run) { late_join(run, false); }
+
+// A recoverer that wakes late and repairs a newcomer's claim (control/newcomer): another recovers the
+// dead meanwhile, a newcomer joins at its index and claims its place in the barrier. Late before it
+// reads the place, the recoverer must find the newcomer in the table; late after that, another stamp.
 void newcomer(Run& run) {
   auto& world = run.ghost<World>(run, Barrier::Options{1, 2, Barrier::OnDeath::shrink}, 2U);
   Peers& peers = run.ghost<ModelPeers>(world.participants, 0U);
@@ -206,6 +232,13 @@ std::vector<Scenario> barrier_scenarios() {
     return Bounds{.preemptions = preemptions, .deaths = died, .stale = stale};
   };
   return {
+      {"barrier/newcomer", deaths(2, 1, 2), newcomer},
+      {"barrier/last_arrivals", awake(3, 2), last_arrivals},
+      {"barrier/slow_sleeper", deaths(1, 1, 1), slow_sleeper},
+      {"barrier/two_movers", awake(2, 0), two_movers},
+      {"barrier/dead_waker",
+       {.preemptions = 2, .deaths = 1, .stale = 0, .inner_timeouts = false},
+       dead_waker},
       {"barrier/two", awake(3, 2), [](Run& run) { parties(run, 2, 0, 2, report); }},
       {"barrier/three", awake(1, 1), [](Run& run) { parties(run, 3, 0, 1, report); }},
       {"barrier/three_epochs", awake(2, 1), [](Run& run) { parties(run, 2, 0, 3, report); }},
@@ -218,7 +251,6 @@ std::vector<Scenario> barrier_scenarios() {
       {"barrier/late_join_fences", awake(0, 3), [](Run& run) { late_join(run, false); }},
       {"barrier/dead_late_joiner", deaths(1, 0, 1), [](Run& run) { late_join(run, true); }},
       {"barrier/successor", awake(2, 1), successor},
-      {"barrier/newcomer", deaths(2, 1, 2), newcomer},
       {"barrier/leave", deaths(2, 1, 1), leave},
   };
 }

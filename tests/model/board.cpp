@@ -80,7 +80,22 @@ void two_deaths(Run& run) {
   worker(run, world, 2, false, 1);
 }
 
-// A recoverer that is slow, while a newcomer at the place of the dead claims the same item.
+// Whoever finishes the last item takes the sleepers' bit and dies before it wakes them: recovery does,
+// though no item names the dead any more.
+void dead_waker(Run& run) {
+  auto& world = run.ghost<World>(run, 3U);
+  worker(run, world, 0, true, 1);
+  worker(run, world, 1, false, 1);
+  auto& supervisor = run.ghost<ModelPeers>(world.participants, 2U);
+  run.process("supervisor", false, [&supervisor] {
+    while (!has_ended(0)) pause();
+    supervisor.recover_dead();
+  });
+}
+
+// A recoverer that wakes late and repairs a newcomer's claim (control/newcomer): another recovers the
+// dead meanwhile, a newcomer joins at its index and claims the item. Late before it reads the item,
+// the recoverer must find the newcomer in the table; late after that, another generation.
 void newcomer(Run& run) {
   auto& world = run.ghost<World>(run, 2U);
   worker(run, world, 0, true, 1);
@@ -102,6 +117,9 @@ std::vector<Scenario> board_scenarios() {
       {"board/three", {.preemptions = 2, .stale = 1, .inner_timeouts = false}, three},
       {"board/death", {.preemptions = 2, .deaths = 1, .stale = 1}, deaths},
       {"board/two_deaths", {.preemptions = 1, .deaths = 2, .stale = 0}, two_deaths},
+      {"board/dead_waker",
+       {.preemptions = 2, .deaths = 1, .stale = 0, .inner_timeouts = false},
+       dead_waker},
       {"board/newcomer", {.preemptions = 2, .deaths = 2, .stale = 1}, newcomer},
   };
 }

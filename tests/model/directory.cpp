@@ -44,12 +44,46 @@ void make(World& world, Peers& peers, const char* name, std::size_t which,
   check(world.object[which] == object.data(), "DIR-1: a name is in two places");
 }
 
-void creators(Run& run, std::size_t mortals, std::size_t count) {
-  auto& world = run.ghost<World>(run, count);
+World& creators(Run& run, std::size_t mortals, std::size_t count) {
+  auto& world = run.ghost<World>(run, 3U);
   static constexpr std::array names{"creator 0", "creator 1", "creator 2"};
   for (std::size_t i = 0; i < count; ++i) {
     Peers& peers = run.ghost<ModelPeers>(world.participants, i);
     run.process(names[i], i < mortals, [&world, &peers] { make(world, peers, "weights", 0); });
+  }
+  return world;
+}
+
+// The creator finishes, takes the sleepers' bit and dies before it wakes them: recovery does.
+void dead_waker(Run& run) {
+  World& world = creators(run, 1, 2);
+  auto& supervisor = run.ghost<ModelPeers>(world.participants, 2U);
+  run.process("supervisor", false, [&supervisor] {
+    while (!has_ended(0)) pause();
+    supervisor.recover_dead();
+  });
+}
+
+// The dead creator's name is taken over by one who has not looked whether it lives: it finds ORPHAN,
+// set by another, and writes the entry's fields anew. That the dead one's writes are over it knows
+// from that word alone (it was relaxed once: a race).
+void orphan(Run& run) {
+  World& world = creators(run, 1, 2);
+  auto& recoverer = run.ghost<ModelPeers>(world.participants, 2U);
+  run.process("recoverer", true, [&recoverer] { recoverer.recover_dead(); });
+}
+
+// A name made twice past a tombstone (control/tombstone): "a" and "c" would both go to the first
+// entry. The dead creator's is an ORPHAN for ever, which the makers of "c" go on to pass.
+void tombstone(Run& run) {
+  auto& world = run.ghost<World>(run, 3U);
+  static constexpr std::array names{"mortal", "creator", "late creator"};
+  for (std::size_t i = 0; i < 3; ++i) {
+    auto& peers = run.ghost<ModelPeers>(world.participants, i);
+    run.process(names[i], i == 0, [&world, &peers, i] {
+      if (i == 2) peers.recover_dead();
+      make(world, peers, i == 0 ? "a" : "c", i == 0 ? 0 : 1);
+    });
   }
 }
 
@@ -80,8 +114,8 @@ void finder(Run& run) {
   });
 }
 
-// The name is taken over by a newcomer with the index of the dead, while a slow recoverer is at it;
-// that one then wants the name too.
+// A recoverer that wakes late and repairs a newcomer's claim (control/newcomer): another recovers the
+// dead meanwhile, a newcomer joins at its index and takes the name over. The slow one then wants it too.
 void newcomer(Run& run) {
   auto& world = run.ghost<World>(run, 2U);
   Peers& first = run.ghost<ModelPeers>(world.participants, 0U);
@@ -221,6 +255,11 @@ std::vector<Scenario> directory_scenarios() {
       {"directory/three",
        {.preemptions = 1, .deaths = 2, .stale = 0},
        [](Run& run) { creators(run, 2, 3); }},
+      {"directory/dead_waker",
+       {.preemptions = 2, .deaths = 1, .stale = 0, .inner_timeouts = false},
+       dead_waker},
+      {"directory/orphan", {.preemptions = 2, .deaths = 1, .stale = 1}, orphan},
+      {"directory/tombstone", {.preemptions = 2, .deaths = 1, .stale = 1}, tombstone},
       {"directory/two_names", {.preemptions = 2, .deaths = 1, .stale = 1}, two_names},
       {"directory/newcomer", {.preemptions = 2, .deaths = 1, .stale = 1}, newcomer},
       {"directory/finder", {.preemptions = 2, .deaths = 1, .stale = 1}, finder},

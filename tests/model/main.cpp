@@ -22,9 +22,9 @@ namespace heddle::model {
 std::vector<Scenario> all_scenarios() {
   std::vector<Scenario> all;
   for (const auto& group :
-       {control_scenarios(), wait_scenarios(), participants_scenarios(), directory_scenarios(),
-        slot_scenarios(), board_scenarios(), queue_scenarios(), barrier_scenarios(),
-        history_scenarios(), progress_scenarios()}) {
+       {control_scenarios(), draft_scenarios(), wait_scenarios(), participants_scenarios(),
+        directory_scenarios(), slot_scenarios(), board_scenarios(), queue_scenarios(),
+        barrier_scenarios(), bsp_scenarios(), history_scenarios(), progress_scenarios()}) {
     all.insert(all.end(), group.begin(), group.end());
   }
   return all;

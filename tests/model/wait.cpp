@@ -58,8 +58,9 @@ void two_changers(Run& run) {
   }
 }
 
-// Two tokens, two wake-ups for one each, two sleepers.
-void notify_one(Run& run) {
+// One sleeper left behind by two wakes and one bit (control/two_wakes): here the bit outlives the
+// first wake.
+void two_wakes(Run& run) {
   auto& gate = run.shared<Gate>("gate");
   for (const char* name : {"sleeper 0", "sleeper 1"}) {
     run.process(name, false, [&gate] { take_one(gate); });
@@ -130,7 +131,7 @@ std::vector<Scenario> wait_scenarios() {
   return {
       {"wait/notify_all", awake, notify_all},
       {"wait/two_changers", {.preemptions = 3, .stale = 2, .inner_timeouts = false}, two_changers},
-      {"wait/notify_one", awake, notify_one},
+      {"wait/two_wakes", awake, two_wakes},
       {"wait/one_after_rmw",
        {.preemptions = 3, .stale = 2, .inner_timeouts = false},
        one_after_rmw},
