@@ -137,7 +137,9 @@ std::vector<Scenario> wait_scenarios() {
        one_after_rmw},
       {"wait/notify_after_rmw", awake, notify_after_rmw},
       {"wait/dead_waker", deaths, dead_waker},
-      {"wait/dead_sleeper", deaths, dead_sleeper},
+      {"wait/dead_sleeper",
+       {.preemptions = 2, .deaths = 1, .stale = 1, .inner_timeouts = false},
+       dead_sleeper},
   };
 }
 
