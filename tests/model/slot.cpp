@@ -45,6 +45,13 @@ Peers& joined(Run& run, World& world, std::size_t process) {
   return run.ghost<ModelPeers>(world.participants, process);
 }
 
+// Is dead from the start, and nobody has recovered it.
+Peers& dead(Run& run, World& world) {
+  const std::size_t process = run.process("dead", false, [] {});
+  drop_token(process);
+  return joined(run, world, process);
+}
+
 void publish(World& world, TestSlot::Publisher& publisher, TestSlot& slot, std::uint64_t n) {
   world.begun |= std::uint64_t{1} << n;
   const Version before = slot.version();
@@ -94,6 +101,17 @@ void publisher_process(Run& run, World& world, std::size_t i, bool mortal, int t
   });
 }
 
+// For few buffers: all may be pinned, or held by the dead, when nobody else looks.
+void try_publish(World& world, TestSlot::Publisher& publisher, std::uint64_t n) {
+  world.begun |= std::uint64_t{1} << n;
+  if (publisher.publish(pair_of(n)) == Status::ready) ++world.done;
+}
+
+void look(World& world, TestSlot::Reader& reader) {
+  auto view = reader.pull();
+  if (view) world.saw(view.reading().version, {view->first, view->second});
+}
+
 void reader_process(Run& run, World& world, std::size_t i, int times) {
   Peers& peers = joined(run, world, i);
   run.process("reader", false, [&world, &peers, times] {
@@ -122,14 +140,46 @@ void two_publishers(Run& run) {
   run.finally([&world] { check_end(world); });
 }
 
-// As the issue has it.
-void two_by_two(Run& run) {
+// All at once: two publishers that may die, two readers by copy, one by view, and three buffers for
+// five that may need one.
+void all_at_once(Run& run) {
   auto& world =
-      run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 2, .buffers = 3}, 4U);
-  publisher_process(run, world, 0, true, 2);
-  publisher_process(run, world, 1, true, 2);
+      run.ghost<World>(run, TestSlot::Options{.views = 1, .publishers = 2, .buffers = 3}, 5U);
+  for (std::size_t i = 0; i < 2; ++i) {
+    Peers& peers = joined(run, world, i);
+    auto& slot = run.ghost<TestSlot>(world.memory, peers);
+    auto& publisher = run.ghost<TestSlot::Publisher>(slot.publisher());
+    run.process(i == 0 ? "publisher 0" : "publisher 1", true, [&world, &publisher, i] {
+      for (std::uint64_t n = 1; n <= 2; ++n) try_publish(world, publisher, i * 8 + n);
+    });
+  }
   reader_process(run, world, 2, 2);
   reader_process(run, world, 3, 1);
+  Peers& peers = joined(run, world, 4);
+  auto& slot = run.ghost<TestSlot>(world.memory, peers);
+  auto& reader = run.ghost<TestSlot::Reader>(slot.reader());
+  run.process("viewer", true, [&world, &reader] { look(world, reader); });
+  run.finally([&world] { check_end(world); });
+}
+
+// A reader has an old `latest` and is slow; its buffer comes round again, and the publisher dies in
+// the middle of writing it; a recoverer makes it idle. No bytes of it count for the old version.
+void half_written(Run& run) {
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 1, .buffers = 2}, 3U);
+  Peers& first = joined(run, world, 0);
+  auto& slot = run.ghost<TestSlot>(world.memory, first);
+  auto& publisher = run.ghost<TestSlot::Publisher>(slot.publisher());
+  publish(world, publisher, slot, 1);
+  run.process("publisher", true, [&world, &publisher] {
+    for (std::uint64_t n = 2; n <= 3; ++n) try_publish(world, publisher, n);
+  });
+  reader_process(run, world, 1, 1);
+  auto& other = run.ghost<ModelPeers>(world.participants, 2U);
+  run.process("recoverer", false, [&other] {
+    while (!has_ended(0)) pause();
+    other.recover_dead();
+  });
   run.finally([&world] { check_end(world); });
 }
 
@@ -150,43 +200,60 @@ void view(Run& run) {
   run.finally([&world] { check_end(world); });
 }
 
-// Whoever recovers a dead publisher may be slow, and a newcomer takes the place of the dead
-// meanwhile: its buffer must stay its own.
+// Whoever recovers a dead publisher may be slow, between its look at the buffer and its exchange. A
+// newcomer takes the place of the dead meanwhile, and that buffer: its claim has changed the word.
 void recovery(Run& run) {
   auto& world =
-      run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 3, .buffers = 3}, 3U);
+      run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 3, .buffers = 3}, 2U);
   Peers& first = joined(run, world, 0);
-  run.process("mortal", true, [&world, &first] {
-    TestSlot slot(world.memory, first);
-    auto publisher = slot.publisher();
-    world.begun |= 1U << 1;
-    if (publisher.publish(pair_of(1)) == Status::ready) ++world.done;
-  });
+  auto& slot_of_first = run.ghost<TestSlot>(world.memory, first);
+  auto& publisher_of_first = run.ghost<TestSlot::Publisher>(slot_of_first.publisher());
+  run.process("mortal", true,
+              [&world, &publisher_of_first] { try_publish(world, publisher_of_first, 1); });
   auto& second = run.ghost<ModelPeers>(world.participants, 1U);
-  run.process("recoverer", false, [&world, &second] {
+  auto& slot_of_second = run.ghost<TestSlot>(world.memory, second);
+  auto& publisher_of_second = run.ghost<TestSlot::Publisher>(slot_of_second.publisher());
+  run.process("recoverer", false, [&world, &second, &publisher_of_second] {
     second.recover_dead();
-    TestSlot slot(world.memory, second);
-    auto publisher = slot.publisher();
-    world.begun |= 1U << 17;
-    if (publisher.publish(pair_of(17)) == Status::ready) ++world.done;
+    try_publish(world, publisher_of_second, 17);
   });
   auto& third = run.ghost<ModelPeers>(world.participants);
   run.process("newcomer", false, [&world, &third] {
     if (!third.join()) return;
     TestSlot slot(world.memory, third);
     auto publisher = slot.publisher();
-    world.begun |= 1U << 9 | 1U << 10;
-    for (const std::uint64_t n : {9U, 10U}) {
-      // Busy only while the mortal one lives and holds the other buffer.
-      if (publisher.publish(pair_of(n)) == Status::ready) ++world.done;
-    }
+    try_publish(world, publisher, 9);
   });
   run.finally([&world] { check_end(world); });
 }
 
-// A value is there; two publish, and one looks at its view. Only the second publisher needs the
-// viewer's buffer, and it has the news of the first's publication before the first has a fence.
-void view_of_two(Run& run) {
+// The same a moment earlier: the slow one has not looked yet. What it finds then is the newcomer's
+// claim, so it must find as well that the place is no longer that of the dead (`Dead`).
+void slow_recoverer(Run& run) {
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 2, .buffers = 3}, 2U);
+  dead(run, world);
+  auto& slow = run.ghost<ModelPeers>(world.participants, 1U);
+  auto& slot = run.ghost<TestSlot>(world.memory, slow);
+  auto& publisher = run.ghost<TestSlot::Publisher>(slot.publisher());
+  run.process("slow", false, [&world, &slow, &publisher] {
+    slow.recover_dead();
+    try_publish(world, publisher, 17);
+  });
+  auto& late = run.ghost<ModelPeers>(world.participants);
+  run.process("newcomer", false, [&world, &late] {
+    if (!late.join()) return;
+    TestSlot its(world.memory, late);
+    auto its_publisher = its.publisher();
+    try_publish(world, its_publisher, 9);
+  });
+  run.finally([&world] { check_end(world); });
+}
+
+// A publisher that looks at the pins before its claim is visible misses a pin whose reader misses the
+// claim. Here two publish, and one looks at its view: only the second publisher needs the viewer's
+// buffer, and it has the news of the first's publication before the first has come to a fence.
+void pins_before_the_fence(Run& run) {
   auto& world =
       run.ghost<World>(run, TestSlot::Options{.views = 1, .publishers = 3, .buffers = 2}, 3U);
   static constexpr std::array names{"publisher 0", "publisher 1", "viewer"};
@@ -196,40 +263,32 @@ void view_of_two(Run& run) {
     if (i < 2) {
       auto& publisher = run.ghost<TestSlot::Publisher>(slot.publisher());
       if (i == 0) publish(world, publisher, slot, 1);
-      run.process(names[i], false, [&world, &publisher, i] {
-        world.begun |= std::uint64_t{1} << (i + 2);
-        if (publisher.publish(pair_of(i + 2)) == Status::ready) ++world.done;
-      });
+      run.process(names[i], false,
+                  [&world, &publisher, i] { try_publish(world, publisher, i + 2); });
     } else {
       auto& reader = run.ghost<TestSlot::Reader>(slot.reader());
-      run.process(names[i], false, [&world, &reader] {
-        auto view = reader.pull();
-        if (view) world.saw(view.reading().version, {view->first, view->second});
-      });
+      run.process(names[i], false, [&world, &reader] { look(world, reader); });
     }
   }
   run.finally([&world] { check_end(world); });
 }
 
-// A viewer dies; a newcomer takes its index and its pin while a slow recoverer is at it, who then
+// A viewer dies; a newcomer takes its place and its pin while a slow recoverer is at it, who then
 // publishes: not into the newcomer's view.
 void next_viewer(Run& run) {
   auto& world =
       run.ghost<World>(run, TestSlot::Options{.views = 1, .publishers = 1, .buffers = 2}, 2U);
-  Peers& first = joined(run, world, 0);
+  Peers& first = dead(run, world);
   auto& slot_of_first = run.ghost<TestSlot>(world.memory, first);
+  auto& slow = run.ghost<ModelPeers>(world.participants, 1U);
+  auto& slot_of_slow = run.ghost<TestSlot>(world.memory, slow);
+  auto& publisher = run.ghost<TestSlot::Publisher>(slot_of_slow.publisher());
+  publish(world, publisher, slot_of_slow, 1);
   auto& reader_of_first = run.ghost<TestSlot::Reader>(slot_of_first.reader());
-  auto& second = run.ghost<ModelPeers>(world.participants, 1U);
-  auto& slot_of_second = run.ghost<TestSlot>(world.memory, second);
-  auto& publisher = run.ghost<TestSlot::Publisher>(slot_of_second.publisher());
-  publish(world, publisher, slot_of_second, 1);
-  run.process("viewer", true, [&reader_of_first] { static_cast<void>(reader_of_first.pull()); });
-  run.process("recoverer", false, [&world, &second, &publisher] {
-    second.recover_dead();
-    for (const std::uint64_t n : {2U, 3U}) {
-      world.begun |= std::uint64_t{1} << n;
-      if (publisher.publish(pair_of(n)) == Status::ready) ++world.done;
-    }
+  static_cast<void>(run.ghost<TestSlot::View>(reader_of_first.pull()).reading());
+  run.process("slow", false, [&world, &slow, &publisher] {
+    slow.recover_dead();
+    for (std::uint64_t n = 2; n <= 3; ++n) try_publish(world, publisher, n);
   });
   auto& late = run.ghost<ModelPeers>(world.participants);
   run.process("newcomer", false, [&world, &late] {
@@ -237,11 +296,36 @@ void next_viewer(Run& run) {
     TestSlot slot(world.memory, late);
     try {
       auto reader = slot.reader();
-      auto view = reader.pull();
-      if (view) world.saw(view.reading().version, {view->first, view->second});
+      look(world, reader);
     } catch (const Error&) {  // the recoverer is at the pin
     }
   });
+  run.finally([&world] { check_end(world); });
+}
+
+// Two take the only pin after each other. Whoever writes the buffer that the first has read sees
+// only the second's word: the claim of the pin has passed the first one's reads on.
+void pin_handed_on(Run& run) {
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 1, .publishers = 1, .buffers = 2}, 3U);
+  Peers& peers = joined(run, world, 0);
+  auto& slot = run.ghost<TestSlot>(world.memory, peers);
+  auto& publisher = run.ghost<TestSlot::Publisher>(slot.publisher());
+  publish(world, publisher, slot, 1);
+  run.process("publisher", false, [&world, &publisher] {
+    for (std::uint64_t n = 2; n <= 3; ++n) try_publish(world, publisher, n);
+  });
+  for (std::size_t i = 1; i < 3; ++i) {
+    Peers& its_peers = joined(run, world, i);
+    run.process(i == 1 ? "viewer 1" : "viewer 2", false, [&world, &its_peers] {
+      TestSlot its(world.memory, its_peers);
+      try {
+        auto reader = its.reader();
+        look(world, reader);
+      } catch (const Error&) {  // the other has it
+      }
+    });
+  }
   run.finally([&world] { check_end(world); });
 }
 
@@ -295,30 +379,81 @@ void wait_newer(Run& run, bool mortal) {
   run.finally([&world] { check_end(world); });
 }
 
-// Two readers want the only pin, two publishers the only place.
+// The publisher dies when its value is there, but before it has woken the waiter. Whoever recovers it
+// does that.
+void unheard(Run& run) {
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 2, .buffers = 2}, 3U);
+  Peers& first = joined(run, world, 0);
+  auto& slot_of_first = run.ghost<TestSlot>(world.memory, first);
+  auto& publisher = run.ghost<TestSlot::Publisher>(slot_of_first.publisher());
+  run.process("publisher", true, [&world, &publisher] { try_publish(world, publisher, 1); });
+  auto& second = run.ghost<ModelPeers>(world.participants, 1U);
+  auto& slot_of_second = run.ghost<TestSlot>(world.memory, second);
+  auto& successor = run.ghost<TestSlot::Publisher>(slot_of_second.publisher());
+  run.process("recoverer", false, [&world, &second, &slot_of_second, &successor] {
+    while (!has_ended(0)) pause();
+    second.recover_dead();
+    if (slot_of_second.version() == 0) publish(world, successor, slot_of_second, 9);
+  });
+  Peers& third = joined(run, world, 2);
+  run.process("waiter", false, [&world, &third] {
+    TestSlot slot(world.memory, third);
+    const Status status = slot.wait_newer(0, Deadline::never(), WaitStrategy::sleep);
+    check(status == Status::ready, "a wait for ever ends with a value");
+  });
+  run.finally([&world] { check_end(world); });
+}
+
+// Takes the only pin and the only publisher's place, if nobody has them.
+void take_places(World& world, Peers& peers, std::array<int, 2>& holders) {
+  TestSlot slot(world.memory, peers);
+  const auto hold = [&](int& count, const char* claim) {
+    check(++count == 1, claim);
+    static_cast<void>(slot.version());
+    --count;
+  };
+  try {
+    auto reader = slot.reader();
+    hold(holders[0], "a pin has one owner");
+  } catch (const Error&) {
+  }
+  try {
+    auto publisher = slot.publisher();
+    hold(holders[1], "a publisher's place has one owner");
+  } catch (const Error&) {
+  }
+}
+
 void places(Run& run) {
   auto& world =
       run.ghost<World>(run, TestSlot::Options{.views = 1, .publishers = 1, .buffers = 3}, 2U);
   auto& holders = run.ghost<std::array<int, 2>>();
   for (std::size_t i = 0; i < 2; ++i) {
     Peers& peers = joined(run, world, i);
-    run.process(i == 0 ? "one" : "two", false, [&world, &peers, &holders] {
-      TestSlot slot(world.memory, peers);
-      try {
-        auto reader = slot.reader();
-        check(++holders[0] == 1, "a pin has one owner");
-        static_cast<void>(reader.pull());
-        --holders[0];
-      } catch (const Error&) {
-      }
-      try {
-        auto publisher = slot.publisher();
-        check(++holders[1] == 1, "a publisher's place has one owner");
-        --holders[1];
-      } catch (const Error&) {
-      }
-    });
+    run.process(i == 0 ? "one" : "two", false,
+                [&world, &peers, &holders] { take_places(world, peers, holders); });
   }
+}
+
+// The same, where a dead process had both; one who recovers it is slow, the other takes its place.
+void places_of_the_dead(Run& run) {
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 1, .publishers = 1, .buffers = 2}, 2U);
+  Peers& first = dead(run, world);
+  auto& slot = run.ghost<TestSlot>(world.memory, first);
+  run.ghost<TestSlot::Reader>(slot.reader());
+  run.ghost<TestSlot::Publisher>(slot.publisher());
+  auto& holders = run.ghost<std::array<int, 2>>();
+  auto& slow = run.ghost<ModelPeers>(world.participants, 1U);
+  run.process("slow", false, [&world, &slow, &holders] {
+    slow.recover_dead();
+    take_places(world, slow, holders);
+  });
+  auto& late = run.ghost<ModelPeers>(world.participants);
+  run.process("newcomer", false, [&world, &late, &holders] {
+    if (late.join()) take_places(world, late, holders);
+  });
 }
 
 }  // namespace
@@ -327,11 +462,14 @@ std::vector<Scenario> slot_scenarios() {
   return {
       {"slot/copy", {.preemptions = 2, .stale = 2}, copy},
       {"slot/two_publishers", {.preemptions = 1, .deaths = 1, .stale = 1}, two_publishers},
-      {"slot/two_by_two", {.preemptions = 1, .deaths = 2, .stale = 1}, two_by_two},
+      {"slot/all_at_once", {.preemptions = 1, .deaths = 1, .stale = 0}, all_at_once},
+      {"slot/half_written", {.preemptions = 2, .deaths = 1, .stale = 1}, half_written},
       {"slot/view", {.preemptions = 2, .deaths = 1, .stale = 2}, view},
       {"slot/recovery", {.preemptions = 2, .deaths = 1, .stale = 1}, recovery},
-      {"slot/view_of_two", {.preemptions = 2, .stale = 2}, view_of_two},
-      {"slot/next_viewer", {.preemptions = 2, .deaths = 1, .stale = 2}, next_viewer},
+      {"slot/slow_recoverer", {.preemptions = 2, .stale = 1}, slow_recoverer},
+      {"slot/pins_before_the_fence", {.preemptions = 2, .stale = 2}, pins_before_the_fence},
+      {"slot/next_viewer", {.preemptions = 2, .stale = 2}, next_viewer},
+      {"slot/pin_handed_on", {.preemptions = 1, .stale = 2}, pin_handed_on},
       {"slot/dead_viewer", {.preemptions = 2, .deaths = 1, .stale = 1}, dead_viewer},
       {"slot/wait_newer",
        {.preemptions = 2, .stale = 2, .inner_timeouts = false},
@@ -339,7 +477,11 @@ std::vector<Scenario> slot_scenarios() {
       {"slot/wait_for_the_dead",
        {.preemptions = 2, .deaths = 1, .stale = 1},
        [](Run& run) { wait_newer(run, true); }},
+      {"slot/unheard",
+       {.preemptions = 2, .deaths = 1, .stale = 0, .inner_timeouts = false},
+       unheard},
       {"slot/places", {.preemptions = 2, .stale = 1}, places},
+      {"slot/places_of_the_dead", {.preemptions = 2, .stale = 1}, places_of_the_dead},
   };
 }
 
