@@ -232,8 +232,10 @@ bool SlotCore::claim_buffer(std::uint32_t& buffer, std::uint64_t& generation) no
       const std::uint64_t seen = latest().load(relaxed);                 // ordered by SLOT.reuse
       if (version_of(seen) != 0 && buffer_of(seen) == buffer) continue;  // SLOT-1
       generation = generation_of(word) + 1;
+      // A release, as every claim is (at `Dead`); what it might acquire, SLOT.reuse has: no word has
+      // the same value twice.
       if (!meta.word.compare_exchange(word, pack_word(generation, peers_->self()),
-                                      acq_rel("SLOT.claim"))) {
+                                      release("SLOT.claim"))) {
         disturbed = true;
         continue;
       }
