@@ -136,6 +136,8 @@ std::uint32_t SlotCore::claim_pin() {
       std::uint64_t pin = pins_[i].word.load(relaxed);
       if (pin_owner(pin)) continue;
       const std::uint64_t mine = pack_pin(peers_->self(), pin_generation(pin) + 1, 0);
+      // A release (at `Dead`), and <- SLOT.unpin: who looks at this word next must see, through the
+      // pins that are stored in it from here on, that the last owner's reads are over.
       if (pins_[i].word.compare_exchange(pin, mine, acq_rel("SLOT.claim_pin"))) return i;
     }
   } while (recover_holders());
@@ -195,7 +197,8 @@ std::uint32_t SlotCore::register_publisher() {
         if (publisher_state(word) != wanted) continue;
         const std::uint64_t mine =
             pack_publisher((word >> 18) + 1, PublisherState::registered, peers_->self());
-        if (publishers_[i].word.compare_exchange(word, mine, acq_rel("SLOT.register"))) return i;
+        // A release, as every claim is (at `Dead`); no data goes from one publisher to the next.
+        if (publishers_[i].word.compare_exchange(word, mine, release("SLOT.register"))) return i;
       }
     }
   } while (recover_holders());
