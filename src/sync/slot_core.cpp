@@ -266,9 +266,10 @@ Status SlotCore::publish(const void* value) noexcept {
   std::uint64_t seen = latest().load(relaxed);
   meta.version.store(version_of(seen) + 1, relaxed);
   meta.complete.store(generation, release("SLOT.complete"));  // -> SLOT.completed
+  // -> SLOT.pull, also by who reads a later version: latest is changed by exchanges alone.
   while (!latest().compare_exchange(seen, pack_latest(version_of(seen) + 1, buffer),
-                                    acq_rel("SLOT.publish"))) {  // -> SLOT.pull
-    meta.version.store(version_of(seen) + 1, relaxed);           // another publisher was first
+                                    release("SLOT.publish"))) {
+    meta.version.store(version_of(seen) + 1, relaxed);  // another publisher was first
   }
   meta.word.store(pack_word(generation, nobody), release("SLOT.idle"));  // -> SLOT.reuse
   header_->published.notify_all();
