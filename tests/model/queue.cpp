@@ -93,7 +93,23 @@ Peers& joined(Run& run, World& world, std::size_t i) {
   return run.ghost<ModelPeers>(world.participants, i);
 }
 
-// The last living producer closes the queue.
+// Is dead from the start, and nobody has recovered it.
+Peers& dead(Run& run, World& world) {
+  const std::size_t process = run.process("dead", false, [] {});
+  drop_token(process);
+  return joined(run, world, process);
+}
+
+// Recovers process 0 when it has ended, and nobody else does: waiters do not wake by themselves.
+void recoverer(Run& run, World& world, std::size_t i) {
+  auto& peers = run.ghost<ModelPeers>(world.participants, i);
+  run.process("recoverer", false, [&peers] {
+    while (!has_ended(0)) pause();
+    peers.recover_dead();
+  });
+}
+
+// The immortal one closes the queue when it has pushed its tasks.
 void producer(Run& run, World& world, std::size_t i, bool mortal, int tasks) {
   static constexpr std::array names{"producer 0", "producer 1"};
   Peers& peers = joined(run, world, i);
@@ -124,21 +140,30 @@ void wrap(Run& run) {
   run.finally([&world] { check_end(world); });
 }
 
-// Two producers, two consumers. Nobody closes: each takes one.
+// All at once: two producers and two consumers, one of each may die, and four tasks through two slots.
 void two_by_two(Run& run) {
   auto& world = run.ghost<World>(run, 4U);
-  for (std::size_t i = 0; i < 2; ++i) {
-    Peers& peers = joined(run, world, i);
-    run.process(i == 0 ? "producer 0" : "producer 1", false, [&world, &peers, i] {
-      Queue queue(world.memory, peers);
-      queue.wait_strategy(WaitStrategy::sleep);
-      push(world, queue, i + 1);
-    });
-  }
-  for (std::size_t i = 2; i < 4; ++i) {
-    Peers& peers = joined(run, world, i);
-    run.process(i == 2 ? "consumer 2" : "consumer 3", false, [&world, &peers] {
-      Queue queue(world.memory, peers);
+  producer(run, world, 0, true, 2);
+  producer(run, world, 1, false, 2);
+  consumer(run, world, 2, true);
+  consumer(run, world, 3, false);
+  run.finally([&world] { check_end(world); });
+}
+
+// Two sleepers, one sleeper bit, two pushes: the second push must not find the bit taken by the first
+// while a consumer still sleeps.
+void two_pushes_one_bit(Run& run) {
+  auto& world = run.ghost<World>(run, 3U);
+  Peers& peers = joined(run, world, 0);
+  run.process("producer", false, [&world, &peers] {
+    Queue queue(world.memory, peers);
+    push(world, queue, 1);
+    push(world, queue, 2);
+  });
+  for (std::size_t i = 1; i < 3; ++i) {
+    Peers& its = joined(run, world, i);
+    run.process(i == 1 ? "consumer 1" : "consumer 2", false, [&world, &its] {
+      Queue queue(world.memory, its);
       queue.wait_strategy(WaitStrategy::sleep);
       auto task = queue.pop();
       check(static_cast<bool>(task), "a pop for ever ends with a task");
@@ -223,18 +248,17 @@ void close(Run& run) {
   run.finally([&world] { check_end(world); });
 }
 
-// The queue is closed and empty but for one task; its worker completes it or gives it back while two
-// drainers wait for the end.
+// A queue that said `closed` as soon as it is closed and empty would say so while its last lease may
+// come back. Here its worker completes the task, or dies and it does come back, while two drain.
 void drain(Run& run) {
   auto& world = run.ghost<World>(run, 3U);
   Peers& first = joined(run, world, 0);
   auto& queue = run.ghost<Queue>(world.memory, first);
   push(world, queue, 1);
   auto& task = run.ghost<Task<std::uint64_t>>(queue.pop());
-  run.process("worker", true, [&world, &queue, &task] {
+  run.process("worker", true, [&world, &task] {
     begin_task(world, task);
     end_task(world, task);
-    static_cast<void>(queue.close());
   });
   Peers& second = joined(run, world, 1);
   run.process("drainer", false, [&world, &second] {
@@ -242,6 +266,28 @@ void drain(Run& run) {
     its.wait_strategy(WaitStrategy::sleep);
     static_cast<void>(its.close());
     consume(world, its);
+  });
+  consumer(run, world, 2, false);
+  run.finally([&world] { check_end(world); });
+}
+
+// Who closes and drains dies in the middle of it. What it has left undone another does.
+void dead_closer(Run& run) {
+  auto& world = run.ghost<World>(run, 3U);
+  Peers& first = joined(run, world, 0);
+  auto& queue = run.ghost<Queue>(world.memory, first);
+  queue.wait_strategy(WaitStrategy::sleep);
+  push(world, queue, 1);
+  run.process("closer", true, [&world, &queue] {
+    static_cast<void>(queue.close());
+    consume(world, queue);
+  });
+  auto& second = run.ghost<ModelPeers>(world.participants, 1U);
+  run.process("recoverer", false, [&world, &second] {
+    while (!has_ended(0)) pause();
+    second.recover_dead();
+    Queue its(world.memory, second);
+    static_cast<void>(its.close());
   });
   consumer(run, world, 2, false);
   run.finally([&world] { check_end(world); });
@@ -277,6 +323,42 @@ void go_past(Run& run) {
     begin_task(world, task);
     while (!pushed) pause();
     end_task(world, task);
+  });
+}
+
+// A producer of a large payload stands still for ever, or is dead: three tasks go around its slot, by
+// way of the other one; and the slot comes back when it is recovered.
+void abandoned_for_ever(Run& run) {
+  auto& world = run.ghost<World>(run, 3U);
+  Peers& still = joined(run, world, 0);
+  LeaseRing ring(world.memory, *LeaseRingShape::of(world.memory), still);
+  LeaseRing::Reservation first;
+  check(ring.try_reserve(first) == Status::ready, "there are two slots");
+  run.process("still", true, [] {});
+  Peers& second = joined(run, world, 1);
+  run.process("producer", false, [&world, &second] {
+    Queue queue(world.memory, second);
+    queue.wait_strategy(WaitStrategy::sleep);
+    for (std::uint64_t n = 1; n <= 3; ++n) push(world, queue, n);
+  });
+  Peers& third = joined(run, world, 2);
+  run.process("consumer", false, [&world, &third] {
+    Queue queue(world.memory, third);
+    queue.wait_strategy(WaitStrategy::sleep);
+    for (int n = 0; n < 3; ++n) {
+      auto task = queue.pop();
+      check(static_cast<bool>(task), "a pop for ever ends with a task");
+      begin_task(world, task);
+      end_task(world, task);
+    }
+  });
+  run.finally([&world, &third] {
+    check_end(world);
+    drop_token(0);
+    world.participants.recover_dead(nobody);
+    Queue queue(world.memory, third);
+    check(queue.try_push(1) == Status::ready && queue.try_push(2) == Status::ready,
+          "the slot of the dead comes back");
   });
 }
 
@@ -332,9 +414,48 @@ void room_behind(Run& run, bool meanwhile) {
   }
 }
 
-// A worker gives its task back and goes; another must get it.
-void returned(Run& run, bool mortal) {
-  auto& world = run.ghost<World>(run, 2U);
+// A task waits in the first slot; the second is leased, and its worker completes that, finds nobody
+// asleep and goes. Then a producer falls asleep, since the task is in its way. Who takes the task must
+// see that the slot behind it is free, and wake the producer.
+void room_completed(Run& run) {
+  auto& world = run.ghost<World>(run, 3U);
+  Peers& peers = joined(run, world, 0);
+  auto& queue = run.ghost<Queue>(world.memory, peers);
+  push(world, queue, 1);
+  push(world, queue, 2);
+  auto first = queue.pop();
+  auto& second = run.ghost<Task<std::uint64_t>>(queue.pop());
+  begin_task(world, first);
+  end_task(world, first);
+  begin_task(world, second);
+  push(world, queue, 3);
+  check(queue.try_push(4) == Status::full, "there are two slots");  // and has gone past the lease
+  auto& pushed = run.ghost<bool>(false);
+  run.process("worker", false, [&world, &second] {
+    world.holder[second.payload()] = self();
+    end_task(world, second);
+  });
+  Peers& third = joined(run, world, 1);
+  run.process("consumer", false, [&world, &third, &pushed] {
+    Queue its(world.memory, third);
+    auto task = its.try_pop();
+    if (!task) return;
+    begin_task(world, task);
+    while (!pushed) pause();
+    end_task(world, task);
+  });
+  Peers& other = joined(run, world, 2);
+  run.process("producer", false, [&world, &other, &pushed] {
+    Queue its(world.memory, other);
+    its.wait_strategy(WaitStrategy::sleep);
+    push(world, its, 4);
+    pushed = true;
+  });
+}
+
+// A task is returned behind a consumer that has walked past it: nobody comes by there again.
+void returned(Run& run, bool mortal, bool recovers) {
+  auto& world = run.ghost<World>(run, 3U);
   Peers& peers = joined(run, world, 0);
   auto& queue = run.ghost<Queue>(world.memory, peers);
   push(world, queue, 1);
@@ -349,7 +470,117 @@ void returned(Run& run, bool mortal) {
     begin_task(world, got);
     end_task(world, got);
   });
+  if (recovers) recoverer(run, world, 2);
   run.finally([&world] { check_end(world); });
+}
+
+// A producer gives its slot back, or dies over it; another sleeps until there is room.
+void room_by_repair(Run& run) {
+  auto& world = run.ghost<World>(run, 3U);
+  Peers& peers = joined(run, world, 0);
+  LeaseRing ring(world.memory, *LeaseRingShape::of(world.memory), peers);
+  auto& first = run.ghost<LeaseRing::Reservation>();
+  check(ring.try_reserve(first) == Status::ready, "there are two slots");
+  Queue queue(world.memory, peers);
+  push(world, queue, 1);
+  run.process("canceller", true, [&first] { static_cast<void>(first.cancel()); });
+  Peers& other = joined(run, world, 1);
+  run.process("producer", false, [&world, &other] {
+    Queue its(world.memory, other);
+    its.wait_strategy(WaitStrategy::sleep);
+    push(world, its, 2);
+  });
+  recoverer(run, world, 2);
+}
+
+// A worker completes its task, and may die over it, while two recover it and look for the task.
+void complete_and_recovery(Run& run) {
+  auto& world = run.ghost<World>(run, 3U);
+  Peers& peers = joined(run, world, 0);
+  auto& queue = run.ghost<Queue>(world.memory, peers);
+  push(world, queue, 1);
+  auto& task = run.ghost<Task<std::uint64_t>>(queue.pop());
+  run.process("worker", true, [&world, &task] {
+    begin_task(world, task);
+    end_task(world, task);
+  });
+  for (std::size_t i = 1; i < 3; ++i) {
+    auto& its_peers = run.ghost<ModelPeers>(world.participants, i);
+    run.process(i == 1 ? "survivor 1" : "survivor 2", false, [&world, &its_peers] {
+      its_peers.recover_dead();
+      Queue its(world.memory, its_peers);
+      auto got = its.try_pop();
+      if (!got) return;
+      begin_task(world, got);
+      end_task(world, got);
+    });
+  }
+  run.finally([&world, &queue] {
+    world.participants.recover_dead(nobody);
+    if (queue.count().waiting == 0) check_end(world);
+    check(queue.count().filling == 0 && queue.count().leased == 0, "all slots come back");
+  });
+}
+
+// One who recovers the dead is slow. Another has done so meanwhile, has taken their place and claims
+// words, of which the slow one may find any: they must stay the newcomer's.
+void slow_recoverer(Run& run) {
+  auto& world = run.ghost<World>(run, 2U);
+  Peers& first = dead(run, world);
+  auto& queue = run.ghost<Queue>(world.memory, first);
+  push(world, queue, 1);
+  LeaseRing ring(world.memory, *LeaseRingShape::of(world.memory), first);
+  LeaseRing::Lease lease;
+  check(ring.try_lease(lease) == Status::ready, "the task is there");
+  auto& slow = run.ghost<ModelPeers>(world.participants, 1U);
+  run.process("slow", false, [&slow] { slow.recover_dead(); });
+  auto& late = run.ghost<ModelPeers>(world.participants);
+  run.process("newcomer", false, [&world, &late] {
+    if (!late.join()) return;
+    Queue its(world.memory, late);
+    auto task = its.try_pop();
+    check(static_cast<bool>(task), "the task of the dead is there");
+    begin_task(world, task);
+    end_task(world, task);
+    push(world, its, 2);
+  });
+  run.finally([&world] { check(world.completed[1] == 1 && world.pushed[2], ""); });
+}
+
+// Two threads of one process. One ends its lease twice; the other has a later task in the same slot by
+// then, with the same owner in its word, and the same grant: that lease must stay its own.
+void two_threads(Run& run) {
+  auto& world = run.ghost<World>(run, 1U);
+  Peers& peers = joined(run, world, 0);
+  auto& ring = run.ghost<LeaseRing>(world.memory, *LeaseRingShape::of(world.memory), peers);
+  LeaseRing::Reservation filled;
+  auto& lease = run.ghost<LeaseRing::Lease>();
+  check(ring.try_reserve(filled) == Status::ready && filled.commit() == Status::ready &&
+            ring.try_lease(lease) == Status::ready,
+        "there are two slots");
+  auto& leased = run.ghost<bool>(false);
+  auto& ended = run.ghost<bool>(false);
+  run.process("thread 1", false, [&lease, &leased, &ended] {
+    check(lease.complete() == Status::ready, "QUEUE-3: a lease of the living is not lost");
+    while (!leased) pause();
+    check(lease.complete() == Status::lost_lease, "QUEUE-3: a lease ends once");
+    ended = true;
+  });
+  run.process("thread 2", false, [&world, &peers, &leased, &ended] {
+    LeaseRing its(world.memory, *LeaseRingShape::of(world.memory), peers);
+    LeaseRing::Reservation slot;
+    std::array<LeaseRing::Lease, 2> leases;
+    for (LeaseRing::Lease& one : leases) {
+      while (its.try_reserve(slot) != Status::ready) pause();
+      check(slot.commit() == Status::ready && its.try_lease(one) == Status::ready,
+            "what was pushed is there");
+    }
+    leased = true;
+    while (!ended) pause();
+    for (const LeaseRing::Lease& one : leases) {
+      check(one.complete() == Status::ready, "QUEUE-3: a lease of the living is not lost");
+    }
+  });
 }
 
 // Who does not wait: try_push and try_pop, with recovery by a slow third and a newcomer.
@@ -387,29 +618,41 @@ void newcomer(Run& run) {
 }  // namespace
 
 std::vector<Scenario> queue_scenarios() {
-  const auto awake = [](int preemptions, int stale) {
-    return Bounds{.preemptions = preemptions, .stale = stale, .inner_timeouts = false};
+  const auto awake = [](int preemptions, int stale, int deaths = 0) {
+    return Bounds{
+        .preemptions = preemptions, .deaths = deaths, .stale = stale, .inner_timeouts = false};
   };
   return {
       {"queue/wrap", awake(2, 1), wrap<0>},
       {"queue/wrap_cycles", awake(1, 1), wrap<LeaseWord::cycle_mask>},
-      {"queue/two_by_two", awake(1, 1), two_by_two},
+      {"queue/two_by_two", {.preemptions = 0, .deaths = 1, .stale = 0}, two_by_two},
+      {"queue/two_pushes_one_bit", awake(1, 2), two_pushes_one_bit},
       {"queue/give_back", awake(1, 1), give_back},
       {"queue/late_commit", awake(2, 0), late_commit},
+      {"queue/abandoned_for_ever", {.preemptions = 1, .deaths = 1, .stale = 0}, abandoned_for_ever},
       {"queue/close", awake(1, 0), close},
-      {"queue/drain", {.preemptions = 2, .deaths = 1, .stale = 1}, drain},
+      {"queue/drain", {.preemptions = 1, .deaths = 1, .stale = 1}, drain},
       {"queue/drain_awake", awake(2, 2), drain},
+      {"queue/dead_closer", awake(1, 0, 1), dead_closer},
       {"queue/room", awake(2, 2), room},
       {"queue/room_behind", awake(2, 2), [](Run& run) { room_behind(run, false); }},
       {"queue/room_meanwhile", awake(2, 2), [](Run& run) { room_behind(run, true); }},
-      {"queue/returned", awake(2, 2), [](Run& run) { returned(run, false); }},
+      {"queue/room_completed", awake(1, 1), room_completed},
+      {"queue/room_by_repair", awake(2, 0, 1), room_by_repair},
+      {"queue/returned", awake(2, 2), [](Run& run) { returned(run, false, false); }},
       {"queue/returned_by_the_dead",
        {.preemptions = 2, .deaths = 1, .stale = 2},
-       [](Run& run) { returned(run, true); }},
+       [](Run& run) { returned(run, true, false); }},
+      {"queue/returned_by_repair", awake(2, 0, 1), [](Run& run) { returned(run, true, true); }},
       {"queue/go_past", awake(2, 2), go_past},
       {"queue/dead_producer", {.preemptions = 1, .deaths = 1, .stale = 0}, dead_producer},
       {"queue/dead_consumer", {.preemptions = 1, .deaths = 1, .stale = 0}, dead_consumer},
+      {"queue/complete_and_recovery",
+       {.preemptions = 2, .deaths = 1, .stale = 1},
+       complete_and_recovery},
+      {"queue/slow_recoverer", {.preemptions = 2, .stale = 1}, slow_recoverer},
       {"queue/newcomer", {.preemptions = 2, .deaths = 2, .stale = 1}, newcomer},
+      {"queue/two_threads", {.preemptions = 1, .stale = 1}, two_threads},
   };
 }
 
