@@ -309,7 +309,8 @@ Status LeaseRing::Lease::give_back() const noexcept {
 Status LeaseRing::close() noexcept {
   if (!peers_->present()) return Status::closed;
   std::uint32_t expected = open_phase;
-  header_->phase.compare_exchange(expected, closed_phase, acq_rel("QUEUE.close"));
+  // What came before it is seen by who hears `closed`. Before it, phase was never written.
+  header_->phase.compare_exchange(expected, closed_phase, release("QUEUE.close"));
   header_->not_empty.notify_all();
   header_->not_full.notify_all();
   return Status::ready;
