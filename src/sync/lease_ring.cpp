@@ -113,7 +113,9 @@ Status LeaseRing::Reservation::commit_late(LeaseWord word) const noexcept {
   while (word.state() == LeaseState::abandoned && word.owner() == filling_.owner()) {
     std::uint64_t expected = word.bits();
     const LeaseWord requeue = word.as(LeaseState::requeue, nobody);
-    if (slot_->word.compare_exchange(expected, requeue.bits(), acq_rel("QUEUE.commit"))) {
+    // -> QUEUE.lease. Of who went past the producer needs nothing, and a drainer hears of the task by
+    // `returned`, behind a full fence.
+    if (slot_->word.compare_exchange(expected, requeue.bits(), release("QUEUE.commit"))) {
       tell_returned(*ring_);
       return Status::ready;
     }
