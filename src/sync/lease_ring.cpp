@@ -420,7 +420,8 @@ void LeaseRing::repair(std::span<std::byte> memory, const Dead& dead) noexcept {
       if (next == word) break;
       if (!dead.still()) return;  // a newcomer: others have finished a whole pass
       std::uint64_t expected = word.bits();
-      if (slot.word.compare_exchange(expected, next.bits(), acq_rel("QUEUE.repair"))) break;
+      // -> QUEUE.claim, QUEUE.lease: what the dead wrote and read comes before the slot's next owner.
+      if (slot.word.compare_exchange(expected, next.bits(), release("QUEUE.repair"))) break;
     }
   }
   // Whatever was found: the dead may have returned a task and not told, or changed and not woken.
