@@ -327,9 +327,9 @@ void go_past(Run& run) {
 }
 
 // A producer of a large payload stands still for ever, or is dead: three tasks go around its slot, by
-// way of the other one; and the slot comes back when it is recovered.
+// way of the other one, and around its recovery; then its slot is there again.
 void abandoned_for_ever(Run& run) {
-  auto& world = run.ghost<World>(run, 3U);
+  auto& world = run.ghost<World>(run, 4U);
   Peers& still = joined(run, world, 0);
   LeaseRing ring(world.memory, *LeaseRingShape::of(world.memory), still);
   LeaseRing::Reservation first;
@@ -352,6 +352,7 @@ void abandoned_for_ever(Run& run) {
       end_task(world, task);
     }
   });
+  recoverer(run, world, 3);
   run.finally([&world, &third] {
     check_end(world);
     drop_token(0);

@@ -1,7 +1,6 @@
 // The slot: publishers, readers by copy and by view, and their deaths.
 
 #include <map>
-#include <optional>
 
 #include "heddle/sync/slot.hpp"
 #include "model/participants.hpp"
