@@ -1,14 +1,10 @@
 // Real processes in one barrier, and SIGKILL.
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/mman.h>
 
 #include <array>
-#include <atomic>
 #include <chrono>
 #include <optional>
-#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -23,7 +19,6 @@ namespace {
 using test::eventually;
 using test::Line;
 using test::Process;
-using testing::ElementsAre;
 using namespace std::chrono_literals;
 
 constexpr const char* name = "step";
@@ -149,99 +144,6 @@ TEST_F(BarrierProcesses, all_but_one_may_die_at_once) {
   workers[0].say("pass");
   EXPECT_EQ(workers[0].hear().substr(0, 11), "peer_died 1");
   all_pass({0}, "ready 2");
-}
-
-// What is known of each epoch of a storm, in memory that all its processes share. Whoever passes
-// notes how many had arrived by then: were it fewer than in the end, it would have passed early.
-struct Record {
-  static constexpr std::uint64_t most = 1 << 22;
-  struct Epoch {
-    std::atomic<std::uint32_t> arrived;
-    std::atomic<std::uint32_t> seen;     // by those who passed: 0, or the same for all
-    std::atomic<std::uint32_t> outcome;  // likewise
-  };
-  std::array<Epoch, most> epochs;
-  std::atomic<bool> stop, differ;
-  std::atomic<std::uint64_t> passed;
-
-  static void agree(std::atomic<std::uint32_t>& all, std::uint32_t mine,
-                    std::atomic<bool>& differ) {
-    std::uint32_t before = 0;
-    if (!all.compare_exchange_strong(before, mine) && before != mine) differ = true;
-  }
-
-  void run(Barrier::Party& party) {
-    std::uint64_t epoch = party.wait(Deadline::after(test::patience)).epoch;
-    while (!stop && ++epoch < most) {
-      epochs[epoch].arrived.fetch_add(1);
-      const Barrier::Outcome outcome = party.arrive_and_wait(Deadline::after(test::patience));
-      if (outcome.epoch != epoch) differ = true;
-      agree(epochs[epoch].seen, epochs[epoch].arrived.load(), differ);
-      agree(epochs[epoch].outcome,
-            1 + static_cast<std::uint32_t>(outcome.status) * 2048 +
-                static_cast<std::uint32_t>(outcome.died.bits()),
-            differ);
-      passed.fetch_add(1);
-    }
-    party.leave();
-  }
-};
-
-// With room for all and for as many that died, or for no more than live: then newcomers wait until
-// the epoch ends that the dead ones whose places they get have missed.
-class BarrierStorm : public testing::TestWithParam<std::uint32_t> {};
-INSTANTIATE_TEST_SUITE_P(Room, BarrierStorm, testing::Values(6U, 3U),
-                         testing::PrintToStringParamName());
-
-TEST_P(BarrierStorm, survivors_agree_on_every_epoch_whoever_is_killed) {
-  void* memory = mmap(nullptr, sizeof(Record), PROT_READ | PROT_WRITE,
-                      MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  ASSERT_NE(memory, MAP_FAILED);
-  Record& record = *static_cast<Record*>(memory);
-  Segment segment = Segment::anonymous({});
-  const Barrier barrier = segment.open<Barrier>(name, {3, GetParam(), Barrier::OnDeath::report});
-  const auto worker = [&] {
-    return Process([&, fd = segment.fd()](Line& test) {
-      Segment own = Segment::adopt(fd);
-      Barrier::Party party = own.find<Barrier>(name).join(Deadline::after(test::patience));
-      test.say("joined");
-      record.run(party);
-    });
-  };
-  std::array<Process, 3> workers{worker(), worker(), worker()};
-
-  std::mt19937 random(7);
-  int kills = 0;
-  const auto end = std::chrono::steady_clock::now() + 1s;
-  while (std::chrono::steady_clock::now() < end && barrier.epoch() + 1000 < Record::most) {
-    std::this_thread::sleep_for(std::chrono::microseconds(random() % 5000));
-    Process& victim = workers[random() % workers.size()];
-    victim.kill();
-    victim = worker();
-    ++kills;
-  }
-  record.stop = true;
-  for (Process& process : workers) EXPECT_EQ(process.join(), 0);
-
-  EXPECT_FALSE(record.differ);
-  std::uint64_t told = 0;
-  for (std::uint64_t epoch = 1; epoch <= barrier.epoch(); ++epoch) {
-    const Record::Epoch& of = record.epochs[epoch];
-    const std::uint32_t outcome = of.outcome;
-    if (outcome == 0) continue;  // nobody has lived to tell
-    ASSERT_EQ(of.seen, of.arrived) << "passed early, epoch " << epoch;
-    const bool broken = (outcome - 1) / 2048 == static_cast<std::uint32_t>(Status::peer_died);
-    ASSERT_TRUE(broken || outcome - 1 == static_cast<std::uint32_t>(Status::ready) * 2048) << epoch;
-    told += broken ? 1 : 0;
-  }
-  EXPECT_GT(kills, 10);
-  EXPECT_GT(told, 0U);
-  EXPECT_LE(told, static_cast<std::uint64_t>(kills)) << "a death is told once";
-  EXPECT_GT(record.passed.load(), 100U);
-  RecordProperty("kills", kills);
-  RecordProperty("epochs", static_cast<int>(barrier.epoch()));
-  RecordProperty("told", static_cast<int>(told));
-  munmap(memory, sizeof(Record));
 }
 
 }  // namespace

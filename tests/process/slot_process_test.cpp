@@ -1,30 +1,16 @@
 #include <gtest/gtest.h>
 
-#include <array>
-
 #include "heddle/shm/segment.hpp"
 #include "heddle/sync/slot.hpp"
 #include "support/process.hpp"
+#include "support/sample.hpp"
 
 namespace heddle {
 namespace {
 
 using test::Line;
 using test::Process;
-
-// A value that is torn unless all its words follow from the first.
-struct Sample {
-  void fill(std::uint64_t number) {
-    for (std::size_t i = 0; i < words.size(); ++i) words[i] = number * (i + 1);
-  }
-  bool whole() const {
-    for (std::size_t i = 0; i < words.size(); ++i) {
-      if (words[i] != words[0] * (i + 1)) return false;
-    }
-    return true;
-  }
-  std::array<std::uint64_t, 512> words;  // 4 KiB: a kill often hits in the middle of a copy
-};
+using test::Sample;
 
 class SlotProcess : public testing::Test {
  protected:

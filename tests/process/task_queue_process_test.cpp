@@ -1,14 +1,9 @@
 // The task queue between real processes that are killed with SIGKILL or stopped.
 
 #include <gtest/gtest.h>
-#include <sys/mman.h>
 
-#include <array>
-#include <atomic>
 #include <chrono>
 #include <cstring>
-#include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -21,7 +16,6 @@ namespace heddle {
 namespace {
 
 using namespace std::chrono_literals;
-using test::eventually;
 using test::Job;
 using test::Line;
 using test::Process;
@@ -198,117 +192,6 @@ TEST(TaskQueueProcess, a_push_wakes_a_consumer_that_sleeps_in_another_process) {
   }
   ASSERT_EQ(f.queue.close(), Status::ready);
   EXPECT_EQ(worker.join(), 0);
-}
-
-// Everything is killed at random, those who recover the dead too, and started again. What a
-// producer was told is pushed must be done; what is done twice must have had a worker killed.
-// Producers and workers linger in the middle of a push and of a task, so that most die there.
-TEST(TaskQueueProcess, a_kill_storm_loses_nothing) {
-  constexpr auto length = 2s;
-  constexpr std::size_t most = 16'000'000;
-  struct Account {
-    std::atomic<std::uint64_t> drawn{0}, torn{0}, wrong{0};
-    std::atomic<bool> pushing{true};
-    std::array<std::atomic<std::uint8_t>, most> pushed{}, done{};
-  };
-  void* shared = mmap(nullptr, sizeof(Account), PROT_READ | PROT_WRITE,
-                      MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  ASSERT_NE(shared, MAP_FAILED);
-  auto& account = *static_cast<Account*>(shared);  // zeroes are what it begins with
-  account.pushing = true;
-
-  Fixture f;
-  const auto linger = [](std::uint64_t number) {
-    for (std::uint64_t i = number * 7 % 64; i != 0; --i) heddle::pause();
-  };
-  const auto produce = [&](Line&) {
-    Segment segment = f.join();
-    LeaseRing ring = ring_of(segment);
-    while (account.pushing) {
-      const std::uint64_t number = account.drawn.fetch_add(1);
-      if (number >= most) return;
-      LeaseRing::Reservation slot;
-      if (ring.reserve(slot, long_enough()) != Status::ready) ++account.wrong;
-      const Job job = Job::of(number);
-      std::memcpy(slot.payload(ring.payload_at()), &job, sizeof(Job) / 2);
-      linger(number);
-      std::memcpy(slot.payload(ring.payload_at()), &job, sizeof(Job));
-      if (slot.commit() == Status::ready) {
-        account.pushed[number] = 1;
-      } else {
-        ++account.wrong;
-      }
-    }
-  };
-  const auto work = [&](Line&) {
-    Segment segment = f.join();
-    Queue queue = segment.find<Queue>(name);
-    Task<Job> task;
-    while ((task = queue.pop())) {
-      const Job& job = task.payload();
-      if (!job.whole() || job.number >= most) {
-        ++account.torn;
-        continue;
-      }
-      linger(job.number);
-      ++account.done[job.number];
-      linger(job.number / 64);
-      if (task.complete() != Status::ready) ++account.wrong;
-    }
-    if (task.status() != Status::closed) ++account.wrong;
-  };
-  const auto reap = [&](Line&) {
-    Segment segment = f.join();
-    while (account.pushing) segment.recover_dead();
-  };
-  constexpr std::size_t producers = 2, workers = 2, all = 5;
-  std::vector<Process> processes;
-  const auto start = [&](std::size_t i) {
-    if (i < producers) return Process(produce);
-    return i < producers + workers ? Process(work) : Process(reap);
-  };
-  for (std::size_t i = 0; i < all; ++i) processes.push_back(start(i));
-
-  std::mt19937_64 random(20);
-  std::uint64_t kills = 0, worker_kills = 0;
-  const auto end = std::chrono::steady_clock::now() + length;
-  while (std::chrono::steady_clock::now() < end) {
-    const std::size_t victim = random() % all;
-    // At any instruction: the pause before is what makes it random, nothing waits for it to end.
-    for (std::uint64_t spins = random() % 200'000; spins != 0; --spins) heddle::pause();
-    processes[victim].kill();
-    processes[victim] = start(victim);
-    ++kills;
-    if (victim >= producers && victim < producers + workers) ++worker_kills;
-  }
-  account.pushing = false;
-  for (std::size_t i = 0; i < all; ++i) {
-    if (i < producers || i >= producers + workers) {
-      EXPECT_EQ(processes[i].join(), 0);
-    }
-  }
-  ASSERT_EQ(f.queue.close(), Status::ready);
-  for (std::size_t i = producers; i < producers + workers; ++i) EXPECT_EQ(processes[i].join(), 0);
-
-  const std::uint64_t drawn = std::min<std::uint64_t>(account.drawn, most);
-  std::uint64_t lost = 0, repeated = 0, done = 0;
-  for (std::uint64_t i = 0; i < drawn; ++i) {
-    if (account.pushed[i] != 0 && account.done[i] == 0) ++lost;
-    if (account.done[i] > 1) repeated += account.done[i] - 1U;
-    if (account.done[i] > 0) ++done;
-  }
-  EXPECT_EQ(lost, 0U);
-  EXPECT_LE(repeated, worker_kills);
-  EXPECT_EQ(account.torn, 0U);
-  EXPECT_EQ(account.wrong, 0U);
-  EXPECT_GT(done, 1000U);
-  EXPECT_GT(kills, 20U);
-  f.segment.recover_dead();
-  const LeaseCounts left = f.queue.count();
-  EXPECT_EQ(left.filling + left.waiting + left.leased, 0U);
-  RecordProperty("kills", std::to_string(kills));
-  RecordProperty("tasks", std::to_string(done));
-  munmap(shared, sizeof(Account));
 }
 
 }  // namespace
