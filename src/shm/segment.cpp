@@ -151,9 +151,9 @@ class Segment::Mapping final : Presence, public Peers {
     }
     token_ = LivenessToken::take(file_.get(), incarnation);
     self_ = table_.join(incarnation);
-    if (!self_) {
-      recover_dead();  // which others may do at the same time: what it finds says nothing
-      self_ = table_.join(incarnation);
+    // Once more when it finds nobody dead: others may have recovered them just before.
+    for (bool found = true; !self_ && found; self_ = table_.join(incarnation)) {
+      found = recover_dead() != 0;
     }
     if (!self_) {
       throw Error(Errc::too_many, "all " + std::to_string(table_.size()) + " places of segment \"" +

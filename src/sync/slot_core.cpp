@@ -12,6 +12,16 @@ constexpr std::size_t round_up(std::size_t bytes, std::size_t to) {
   return (bytes + to - 1) / to * to;
 }
 
+// Tries until nobody dead is found in the way; and once more then, since others may have recovered
+// one between the last try and the look.
+template <class Try, class Recover>
+bool try_and_recover(Try&& attempt, Recover&& recover_holders) {
+  for (bool found = true; !attempt(); found = recover_holders()) {
+    if (!found) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 // Header | publisher words | pins | metas | values, each of which is cache_line aligned, or page
@@ -131,16 +141,19 @@ Status SlotCore::look_at_publishers() noexcept {
 // --- views
 
 std::uint32_t SlotCore::claim_pin() {
-  do {
-    for (std::uint32_t i = 0; i < shape_.views; ++i) {
+  std::uint32_t i = 0;
+  const auto claim = [&] {
+    for (i = 0; i < shape_.views; ++i) {
       std::uint64_t pin = pins_[i].word.load(relaxed);
       if (pin_owner(pin)) continue;
       const std::uint64_t mine = pack_pin(peers_->self(), pin_generation(pin) + 1, 0);
       // A release (at `Dead`), and <- SLOT.unpin: who looks at this word next must see, through the
       // pins that are stored in it from here on, that the last owner's reads are over.
-      if (pins_[i].word.compare_exchange(pin, mine, acq_rel("SLOT.claim_pin"))) return i;
+      if (pins_[i].word.compare_exchange(pin, mine, acq_rel("SLOT.claim_pin"))) return true;
     }
-  } while (recover_holders());
+    return false;
+  };
+  if (try_and_recover(claim, [&] { return recover_holders(); })) return i;
   throw Error(Errc::too_many, "all " + std::to_string(shape_.views) +
                                   " views of this slot are taken by living readers; make it with "
                                   "more views");
@@ -189,19 +202,22 @@ void SlotCore::unpin(std::uint32_t pin) noexcept {
 // --- publishing
 
 std::uint32_t SlotCore::register_publisher() {
-  do {
+  std::uint32_t i = 0;
+  const auto claim = [&] {
     // A place of the dead first: the new publisher is its successor, and "died" is over.
     for (const PublisherState wanted : {PublisherState::died, PublisherState::none}) {
-      for (std::uint32_t i = 0; i < shape_.publishers; ++i) {
+      for (i = 0; i < shape_.publishers; ++i) {
         std::uint64_t word = publishers_[i].word.load(relaxed);
         if (publisher_state(word) != wanted) continue;
         const std::uint64_t mine =
             pack_publisher((word >> 18) + 1, PublisherState::registered, peers_->self());
         // A release, as every claim is (at `Dead`); no data goes from one publisher to the next.
-        if (publishers_[i].word.compare_exchange(word, mine, release("SLOT.register"))) return i;
+        if (publishers_[i].word.compare_exchange(word, mine, release("SLOT.register"))) return true;
       }
     }
-  } while (recover_holders());
+    return false;
+  };
+  if (try_and_recover(claim, [&] { return recover_holders(); })) return i;
   throw Error(Errc::too_many, "all " + std::to_string(shape_.publishers) +
                                   " publishers of this slot are alive; make it with more");
 }
@@ -257,9 +273,8 @@ Status SlotCore::publish(const void* value) noexcept {
   if (!peers_->present()) return Status::closed;
   std::uint32_t buffer = 0;
   std::uint64_t generation = 0;
-  while (!claim_buffer(buffer, generation)) {
-    if (!recover_holders()) return Status::busy;
-  }
+  const auto claim = [&] { return claim_buffer(buffer, generation); };
+  if (!try_and_recover(claim, [&] { return recover_holders(); })) return Status::busy;
   Meta& meta = metas_[buffer];
   copy_in(value_at(buffer), value, shape_.value_bytes);
   meta.published_at.store(static_cast<std::uint64_t>(monotonic_ns()), relaxed);
