@@ -21,8 +21,11 @@
 #include "heddle/sync/board.hpp"
 #include "heddle/sync/slot.hpp"
 #include "heddle/sync/task_queue.hpp"
+#include "support/one_of_everything.hpp"
 #include "support/process.hpp"
 #include "support/single_step.hpp"
+#include "support/traced.hpp"
+#include "support/value.hpp"
 
 namespace heddle {
 namespace {
@@ -31,19 +34,14 @@ using namespace std::chrono_literals;
 using test::Death;
 using test::kill_everywhere;
 using test::Line;
+using test::OneOfEverything;
 using test::SingleStepped;
+using test::Traced;
+using test::Value;
 
 Deadline long_enough() { return Deadline::after(test::patience / 2); }
 /// Long enough to fall asleep and leave a sleeper's bit behind, so that a change has to wake.
 Deadline a_nap() { return Deadline::after(100us); }
-
-// Whole only if its words follow from its number.
-struct Value {
-  static Value of(std::uint64_t number) { return {number, {number * 3, number * 5, ~number}}; }
-  bool whole() const { return rest == of(number).rest; }
-  std::uint64_t number;
-  std::array<std::uint64_t, 3> rest;
-};
 
 // Who finds the dead: a survivor in whose way it stands, or one that looks for the dead.
 enum class Finder { waiter, recover_dead };
@@ -79,7 +77,8 @@ struct Scene {
 class EveryInstruction : public testing::TestWithParam<Finder> {
  protected:
   void SetUp() override {
-    if (const auto why_not = SingleStepped::refusal()) GTEST_SKIP() << *why_not;
+    if (!SingleStepped::is_possible) GTEST_SKIP() << "single steps are only for x86-64";
+    ASSERT_TRUE(Traced::is_allowed()) << Traced::refusal;
   }
 };
 INSTANTIATE_TEST_SUITE_P(Found, EveryInstruction,
@@ -852,15 +851,15 @@ TEST_P(EveryInstruction, of_leaving_a_segment) {  // PART-2 PART-3
 
 // A third process died with one of everything in its hands, even half a publication, half a task
 // and an object that it was making. The child recovers it, and dies of it.
-struct Recover : Scene {
-  using Values = Slot<Value>;
-  using Queue = TaskQueue<Value>;
-  static constexpr std::uint32_t capacity = 64;
-
-  explicit Recover(Finder who) : Scene(who, {.bytes = 16 << 10, .participants = 3, .objects = 5}) {
-    EXPECT_EQ(publisher.publish(Value::of(1)), Status::ready);
-    EXPECT_EQ(queue.push(Value::of(0)), Status::ready);
-    SingleStepped victim([this](Line&) { die(); });
+struct Recover : OneOfEverything {
+  explicit Recover(Finder who) : finder(who) {
+    SingleStepped victim([this](Line&) {
+      hold_all([](Values::Publisher& dying) {
+        SingleStepped::begin();
+        (void)dying.publish(Value::of(2));
+        SingleStepped::end();
+      });
+    });
     constexpr int inside = 60;  // instructions of publish: it has claimed the buffer
     for (int i = 0; i < inside; ++i) victim.step();
     EXPECT_FALSE(victim.has_ended());
@@ -869,30 +868,8 @@ struct Recover : Scene {
     EXPECT_EQ(queue.count().filling, 1U);
     EXPECT_EQ(barrier.members(), 2U);
   }
-
-  void die() {
-    Segment own = join();
-    auto their_slot = own.find<Values>("slot");
-    auto their_publisher = their_slot.publisher();
-    auto reader = their_slot.reader();
-    const auto view = reader.pull();
-    auto their_queue = own.find<Queue>("queue");
-    const Task<Value> task = their_queue.pop();
-    const auto memory =
-        own.directory().find("queue", Queue::kind, Queue::element(), own.peers(), long_enough());
-    LeaseRing ring(memory, *LeaseRingShape::of(memory), own.peers());
-    LeaseRing::Reservation filling;
-    if (ring.try_reserve(filling) != Status::ready) _exit(9);
-    const Barrier::Party party = own.find<Barrier>("barrier").join();
-    std::uint32_t item = 0;
-    if (own.find<Board>("board").take(1, item, Deadline::now()) != Status::ready) _exit(9);
-    const Directory::Spec spec{Values::kind, Values::element(), Values::bytes(options)};
-    own.directory().find_or_create("new", spec, own.peers(), long_enough(), [&](auto) {
-      SingleStepped::begin();
-      (void)their_publisher.publish(Value::of(2));
-      SingleStepped::end();
-    });
-  }
+  void meet() {}
+  int watched() const { return segment.fd(); }
 
   void child() {
     Segment own = join();
@@ -952,13 +929,7 @@ struct Recover : Scene {
     EXPECT_EQ(segment.participants().size(), 3U);
   }
 
-  static constexpr Values::Options options{.views = 1, .publishers = 2, .buffers = 2};
-  Values slot = segment.open<Values>("slot", options);
-  Values::Publisher publisher = slot.publisher();
-  Queue queue = segment.open<Queue>("queue", {capacity});
-  Barrier barrier = segment.open<Barrier>("barrier", {.parties = 1, .max_parties = 2});
-  Barrier::Party mine = barrier.join();
-  Board board = segment.open<Board>("board", {.items = 1});
+  Finder finder;
 };
 
 TEST_P(EveryInstruction, of_recovery) {  // PART-2 PART-3

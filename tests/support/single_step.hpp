@@ -36,7 +36,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <climits>
 #include <cstddef>
@@ -51,6 +50,7 @@
 #include <string>
 #include <vector>
 
+#include "support/environment.hpp"
 #include "support/process.hpp"
 #include "support/traced.hpp"
 
@@ -68,7 +68,7 @@ class SingleStepped {
 
   // In the child. Each is one instruction, so that nothing but the operation is stepped.
   static void begin() {
-    if (ptrace(PTRACE_TRACEME, 0, 0, 0) != 0) _exit(errno == EPERM ? refused : 1);
+    if (ptrace(PTRACE_TRACEME, 0, 0, 0) != 0) _exit(1);
 #if defined(__x86_64__)
     asm volatile("int3" ::: "memory");
 #endif
@@ -119,26 +119,16 @@ class SingleStepped {
     at_ = At::gone;
   }
 
-  /// Why nothing can be single-stepped here; nothing when it can.
-  static std::optional<std::string> refusal() {
+  /// For whoever may be traced. On others than x86-64 a step between a load-exclusive and its store
+  /// makes the store fail for ever.
 #if defined(__x86_64__)
-    Process child([](Line&) { begin(); });
-    siginfo_t info{};
-    waitid(P_PID, static_cast<id_t>(child.pid()), &info, WEXITED | WSTOPPED | WNOWAIT);
-    if (info.si_code == CLD_EXITED && info.si_status == refused) {
-      return "NOT RUN: ptrace is refused here (EPERM), so no process was killed. Allow it: "
-             "seccomp profile, or CAP_SYS_PTRACE";
-    }
-    return std::nullopt;
+  static constexpr bool is_possible = true;
 #else
-    return "NOT RUN: single steps are only for x86-64. On others a step between a load-exclusive "
-           "and its store makes the store fail for ever";
+  static constexpr bool is_possible = false;
 #endif
-  }
 
  private:
   enum class At { step, end, gone };
-  static constexpr int refused = 77;
 
   bool go(decltype(PTRACE_SINGLESTEP) how) {
     if (at_ != At::step) return false;
@@ -188,23 +178,17 @@ struct KillPlan {
       }
       plan.only = at;
     }
-    plan.seed = plan.deep ? std::random_device{}() : 5;
-    if (const char* seed = std::getenv("HEDDLE_KILLS_SEED")) {
-      char rest = 0;
-      if (std::sscanf(seed, "%u%c", &plan.seed, &rest) != 1) {
-        throw std::invalid_argument("HEDDLE_KILLS_SEED=" + std::string(seed) +
-                                    ": this must be a number");
-      }
-    }
+    plan.seed = number_from_environment("HEDDLE_KILLS_SEED", "a number", 0, UINT_MAX)
+                    .value_or(plan.deep ? std::random_device{}() : 5);
     return plan;
   }
 
   bool deep = false;
   std::optional<Death> only;
-  unsigned seed = 5;
+  std::uint64_t seed = 5;
 
   long every_up_to() const { return deep ? 2000 : 450; }  ///< instructions of an operation
-  int random_kills() const { return deep ? 1000 : 100; }  ///< of a longer one
+  int random_kills() const { return deep ? 1000 : 200; }  ///< of a longer one
 };
 
 /// Sees whether a file's content has changed since the last look.
@@ -303,7 +287,7 @@ class KillEverywhere {
     }
     const std::string all = std::to_string(length) + " instructions";
     if (every) return "at each of " + all;
-    std::mt19937 random(plan.seed);
+    std::mt19937_64 random(plan.seed);
     const auto below = [&random](long limit) {
       return static_cast<long>(random() % static_cast<unsigned long>(std::max(limit, 1L)));
     };

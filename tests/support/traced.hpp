@@ -29,6 +29,9 @@ class Traced {
   static bool is_allowed() {
     return Traced([](Line&) { begin(); }).inside_;
   }
+  static constexpr const char* refusal =
+      "NOT RUN: ptrace is refused here (EPERM), so no process was stopped or killed. Allow it: "
+      "seccomp profile, or CAP_SYS_PTRACE";
 
   /// In the child: from here on every step is taken by the test, up to end().
   static void begin() {
@@ -50,6 +53,12 @@ class Traced {
 
   /// Lets it run on by itself.
   void let_go() { ptrace(PTRACE_DETACH, process_.pid(), 0, 0); }
+  /// Lets it stand where it is, as SIGSTOP does. process().resume() lets it run on by itself.
+  void stop() {
+    ptrace(PTRACE_DETACH, process_.pid(), 0, SIGSTOP);
+    siginfo_t info{};
+    waitid(P_PID, static_cast<id_t>(process_.pid()), &info, WSTOPPED);
+  }
 
   Process& process() { return process_; }
 
