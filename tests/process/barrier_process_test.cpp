@@ -3,10 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <chrono>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "heddle/shm/segment.hpp"
@@ -19,7 +17,6 @@ namespace {
 using test::eventually;
 using test::Line;
 using test::Process;
-using namespace std::chrono_literals;
 
 constexpr const char* name = "step";
 
@@ -81,20 +78,17 @@ TEST_F(BarrierProcesses, survivors_are_told_of_a_party_killed_before_it_arrives)
   all_pass({0, 1}, "ready 3");
 }
 
-TEST_F(BarrierProcesses, survivors_that_wait_already_are_told_in_bounded_time) {
+// Nobody but the survivors looks.
+TEST_F(BarrierProcesses, survivors_that_sleep_already_are_told) {
   start(3);
   all_pass({0, 1, 2}, "ready 1");
   workers[0].say("pass");
   workers[1].say("pass");
   ASSERT_TRUE(eventually([&] { return missing() == 1; }));
-  std::this_thread::sleep_for(20ms);  // so that they sleep
+  ASSERT_TRUE(eventually([&] { return workers[0].sleeps() && workers[1].sleeps(); }));
   workers[2].kill();
-  const auto start = std::chrono::steady_clock::now();
   EXPECT_EQ(workers[0].hear(), "peer_died 2 " + index[2]);
   EXPECT_EQ(workers[1].hear(), "peer_died 2 " + index[2]);
-  const auto took = std::chrono::steady_clock::now() - start;
-  EXPECT_LT(took, 1s) << "nobody but the survivors looks";  // 10 ms when they have a core
-  RecordProperty("microseconds", static_cast<int>(took / 1us));
 }
 
 TEST_F(BarrierProcesses, party_killed_while_it_waits_has_arrived) {
@@ -123,19 +117,6 @@ TEST_F(BarrierProcesses, process_that_ends_well_leaves) {
   workers[2].say("leave");
   EXPECT_EQ(workers[2].join(), 0);
   all_pass({0, 1}, "ready 1");
-}
-
-TEST_F(BarrierProcesses, stopped_party_is_waited_for) {
-  start(2);
-  workers[1].stop();
-  workers[0].say("pass");
-  ASSERT_TRUE(eventually([&] { return missing() == 1; }));
-  std::this_thread::sleep_for(30ms);  // the waiter has looked at it by now
-  EXPECT_EQ(barrier->members(), 2U);
-  workers[1].resume();
-  workers[1].say("pass");
-  EXPECT_EQ(workers[0].hear(), "ready 1");
-  EXPECT_EQ(workers[1].hear(), "ready 1");
 }
 
 TEST_F(BarrierProcesses, all_but_one_may_die_at_once) {

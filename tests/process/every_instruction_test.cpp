@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdint>
@@ -23,6 +24,7 @@
 #include "heddle/sync/task_queue.hpp"
 #include "support/one_of_everything.hpp"
 #include "support/process.hpp"
+#include "support/ring_of.hpp"
 #include "support/single_step.hpp"
 #include "support/traced.hpp"
 #include "support/value.hpp"
@@ -35,6 +37,7 @@ using test::Death;
 using test::kill_everywhere;
 using test::Line;
 using test::OneOfEverything;
+using test::ring_of;
 using test::SingleStepped;
 using test::Traced;
 using test::Value;
@@ -234,7 +237,7 @@ struct QueueScene : Scene {
   }
   Queue theirs(Segment& own) const { return own.find<Queue>("queue"); }
 
-  void fill(std::uint64_t first, std::uint64_t count) {
+  void fill_queue(std::uint64_t first, std::uint64_t count) {
     for (std::uint64_t i = first; i < first + count; ++i) {
       EXPECT_EQ(queue.push(Value::of(i)), Status::ready);
     }
@@ -315,7 +318,7 @@ struct Push : QueueScene {
     if (then == Then::refill) {
       while (queue.try_push(Value::of(pushed)) == Status::ready) ++pushed;
     } else {
-      fill(0, pushed = 3);
+      fill_queue(0, pushed = 3);
     }
     std::vector<std::uint64_t> numbers = then == Then::refill ? work_on_the_rest() : drain();
     const bool is_there = !numbers.empty() && numbers.front() == theirs_is;
@@ -341,7 +344,7 @@ TEST_P(EveryInstruction, of_push_then_drained) {  // QUEUE-5
 
 struct Pop : QueueScene {
   Pop(Finder who, Then next) : QueueScene(who, next) {
-    fill(0, capacity);
+    fill_queue(0, capacity);
     leave_a_producer_asleep();
     if (then == Then::drain) {
       EXPECT_EQ(queue.close(), Status::ready);
@@ -382,7 +385,9 @@ TEST_P(EveryInstruction, of_pop_then_drained) {  // QUEUE-4 QUEUE-5
 
 // The child has task 0, and the others are there. A producer and a consumer are left asleep.
 struct EndOfTask : QueueScene {
-  EndOfTask(Finder who, Then next, std::uint64_t tasks) : QueueScene(who, next) { fill(0, tasks); }
+  EndOfTask(Finder who, Then next, std::uint64_t tasks) : QueueScene(who, next) {
+    fill_queue(0, tasks);
+  }
   template <class End>
   void child_ends(End&& end) {
     Segment own = join();
@@ -453,6 +458,131 @@ TEST_P(EveryInstruction, of_fail_then_refilled) {  // QUEUE-4
 }
 TEST_P(EveryInstruction, of_fail_then_drained) {  // QUEUE-4 QUEUE-5
   kill_everywhere([] { return Fail(GetParam(), Then::drain); });
+}
+
+// The child has reserved the slot of ticket 0 and filled half of it. Consumers may have gone past it.
+struct HalfFilled : QueueScene {
+  static constexpr std::uint64_t theirs_is = 1000;
+  HalfFilled(Finder who, Then next, bool gone_past) : QueueScene(who, next), passed(gone_past) {}
+  template <class End>
+  void child_ends(End&& end) {
+    Segment own = join();
+    LeaseRing ring = ring_of<Value>(own, "queue");
+    LeaseRing::Reservation slot;
+    if (ring.try_reserve(slot) != Status::ready) _exit(9);
+    test::fill(ring, slot, Value::of(theirs_is));
+    SingleStepped::begin();
+    end(slot);
+    SingleStepped::end();
+  }
+  void meet() {
+    if (passed) {
+      fill_queue(0, 1);
+      EXPECT_EQ(work(), 0U);
+    }
+    leave_a_consumer_asleep();
+  }
+  // Whether its task was there.
+  bool is_there_and_all_else_too() {
+    find_dead();
+    fill_queue(1, 3);
+    std::vector<std::uint64_t> numbers = then == Then::refill ? work_on_the_rest() : drain();
+    nobody_else_is_left();
+    for (const std::uint64_t number : work_on_the_rest()) numbers.push_back(number);
+    const auto found = std::find(numbers.begin(), numbers.end(), theirs_is);
+    const bool is_there = found != numbers.end();
+    if (is_there) numbers.erase(found);
+    EXPECT_THAT(numbers, testing::ElementsAre(1, 2, 3));
+    if (then == Then::refill) all_slots_are_there();
+    return is_there;
+  }
+  bool passed;
+};
+
+struct LateCommit : HalfFilled {
+  LateCommit(Finder who, Then next) : HalfFilled(who, next, true) {}
+  void child() {
+    child_ends([](const LeaseRing::Reservation& slot) { (void)slot.commit(); });
+  }
+  void survive(const Death& death) { EXPECT_TRUE(death.allows(is_there_and_all_else_too())); }
+};
+
+TEST_P(EveryInstruction, of_a_late_commit_then_refilled) {  // QUEUE-4
+  kill_everywhere([] { return LateCommit(GetParam(), Then::refill); });
+}
+TEST_P(EveryInstruction, of_a_late_commit_then_drained) {  // QUEUE-4 QUEUE-5
+  kill_everywhere([] { return LateCommit(GetParam(), Then::drain); });
+}
+
+struct Cancel : HalfFilled {
+  using HalfFilled::HalfFilled;
+  void child() {
+    child_ends([](const LeaseRing::Reservation& slot) { (void)slot.cancel(); });
+  }
+  void survive(const Death& /*death*/) { EXPECT_FALSE(is_there_and_all_else_too()); }
+};
+
+TEST_P(EveryInstruction, of_a_cancel_then_refilled) {  // QUEUE-1
+  kill_everywhere([] { return Cancel(GetParam(), Then::refill, false); });
+}
+TEST_P(EveryInstruction, of_a_cancel_that_comes_late_then_drained) {  // QUEUE-5
+  kill_everywhere([] { return Cancel(GetParam(), Then::drain, true); });
+}
+
+// This process is in the middle of a push, and the child goes past that.
+struct GoPast : QueueScene {
+  explicit GoPast(Finder who) : QueueScene(who, Then::refill) {
+    EXPECT_EQ(ring.try_reserve(slot), Status::ready);
+    test::fill(ring, slot, Value::of(0), sizeof(Value) / 2);
+    fill_queue(1, 3);
+  }
+  void child() {
+    Segment own = join();
+    Queue from = theirs(own);
+    SingleStepped::begin();
+    const Task<Value> task = from.pop();
+    SingleStepped::end();
+  }
+  void survive(const Death& death) {
+    find_dead();
+    test::fill(ring, slot, Value::of(0));
+    EXPECT_EQ(slot.commit(), Status::ready);
+    work_on_the_rest();
+    nobody_else_is_left();
+    work_on_the_rest();
+    EXPECT_EQ(tries.size(), 4U);
+    EXPECT_TRUE(death.allows(tries[1] == 2));
+    all_slots_are_there();
+  }
+  LeaseRing ring = ring_of<Value>(segment, "queue");
+  LeaseRing::Reservation slot;
+};
+
+TEST_P(EveryInstruction, of_going_past_a_half_filled_slot) {  // QUEUE-2
+  kill_everywhere([] { return GoPast(GetParam()); });
+}
+
+struct Close : QueueScene {
+  explicit Close(Finder who) : QueueScene(who, Then::drain) { fill_queue(0, 3); }
+  void child() {
+    Segment own = join();
+    Queue from = theirs(own);
+    SingleStepped::begin();
+    (void)from.close();
+    SingleStepped::end();
+  }
+  void survive(const Death& death) {
+    find_dead();
+    EXPECT_TRUE(death.allows(queue.is_closed()));
+    const bool closed = queue.is_closed();
+    EXPECT_EQ(queue.push(Value::of(3)), closed ? Status::closed : Status::ready);
+    EXPECT_EQ(drain().size(), closed ? 3U : 4U);
+    nobody_else_is_left();
+  }
+};
+
+TEST_P(EveryInstruction, of_close) {  // QUEUE-5
+  kill_everywhere([] { return Close(GetParam()); });
 }
 
 // ---- barrier ------------------------------------------------------------------------------------

@@ -442,10 +442,7 @@ TEST_F(SegmentProcess, an_event_wakes_a_sleeper_of_another_process) {
       EXPECT_LT(monotonic_ns() - start, 15'000'000'000);
     });
     ASSERT_EQ(sleeper.hear(), "sleeps");
-    ASSERT_TRUE(eventually([&] {
-      const std::string status = content_of("/proc/" + std::to_string(sleeper.pid()) + "/stat");
-      return status.find(") S ") != status.npos;
-    }));
+    ASSERT_TRUE(eventually([&] { return sleeper.sleeps(); }));
     one ? event.notify_one() : event.notify_all();
     EXPECT_EQ(sleeper.join(), 0);
   }

@@ -14,7 +14,6 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
-#include <cstring>
 #include <exception>
 #include <fstream>
 #include <iostream>
@@ -34,6 +33,7 @@
 #include "support/job.hpp"
 #include "support/ledger.hpp"
 #include "support/process.hpp"
+#include "support/ring_of.hpp"
 #include "support/sample.hpp"
 
 namespace heddle {
@@ -41,11 +41,13 @@ namespace {
 
 using namespace std::chrono_literals;
 using test::eventually;
+using test::fill;
 using test::Job;
 using test::Ledger;
 using test::Line;
 using test::number_from_environment;
 using test::Process;
+using test::ring_of;
 using test::Sample;
 
 using Count = std::atomic<std::uint64_t>;
@@ -184,23 +186,21 @@ class Storm : public testing::Test {
   }
 
   void produce(Segment& own) const {
-    const auto memory =
-        own.directory().find("queue", Queue::kind, Queue::element(), own.peers(), long_enough());
-    LeaseRing ring(memory, *LeaseRingShape::of(memory), own.peers());
+    LeaseRing ring = ring_of<Job>(own, "queue");
     while (goes_on(Phase::sources_ending)) {
       const std::uint64_t number = common_->tasks.fetch_add(1);
       TaskRecord& record = (*tasks_)[number];
       LeaseRing::Reservation slot;
       expect(ring.reserve(slot, long_enough()) == Status::ready, "no room for a task", number);
       const Job job = Job::of(number);
-      std::memcpy(slot.payload(ring.payload_at()), &job, sizeof(Job) / 2);
+      fill(ring, slot, job, sizeof(Job) / 2);
       linger(number);
       if (number % 32 == 7) {
         record.push = TaskRecord::taken_back;
         expect(slot.cancel() == Status::ready, "a push could not be taken back", number);
         continue;
       }
-      std::memcpy(slot.payload(ring.payload_at()), &job, sizeof(Job));
+      fill(ring, slot, job);
       expect(slot.commit() == Status::ready, "a push was lost by a living producer", number);
       record.push = TaskRecord::pushed;
       done(Role::producer);
@@ -219,7 +219,7 @@ class Storm : public testing::Test {
       expect(number < common_->tasks, "a task that nobody has pushed", number);
       TaskRecord& record = (*tasks_)[number];
       common_->held[me] = number + 1;
-      linger(number);
+      for (std::uint64_t i = 0; i < 4; ++i) linger(number + i);
       if (number % 32 == 3 && task.tries() == 1) {
         expect(task.fail() == Status::ready, "a lease was lost by a living consumer", number);
       } else {

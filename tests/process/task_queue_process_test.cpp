@@ -11,6 +11,7 @@
 #include "heddle/sync/task_queue.hpp"
 #include "support/job.hpp"
 #include "support/process.hpp"
+#include "support/ring_of.hpp"
 
 namespace heddle {
 namespace {
@@ -19,6 +20,7 @@ using namespace std::chrono_literals;
 using test::Job;
 using test::Line;
 using test::Process;
+using test::ring_of;
 
 using Queue = TaskQueue<Job>;
 
@@ -35,13 +37,6 @@ struct Fixture {
   Segment segment;
   Queue queue;
 };
-
-// The engine below a queue, to stop between its two steps.
-LeaseRing ring_of(Segment& segment) {
-  const auto memory = segment.directory().find(name, Queue::kind, Queue::element(), segment.peers(),
-                                               Deadline::after(5s));
-  return LeaseRing(memory, *LeaseRingShape::of(memory), segment.peers());
-}
 
 TEST(TaskQueueProcess, a_killed_workers_task_is_done_by_another) {
   Fixture f;
@@ -72,7 +67,7 @@ TEST(TaskQueueProcess, a_killed_producers_half_pushed_task_is_never_seen) {
     Fixture f;
     Process producer([&](Line& line) {
       Segment segment = f.join();
-      LeaseRing ring = ring_of(segment);
+      LeaseRing ring = ring_of<Job>(segment, name);
       LeaseRing::Reservation slot;
       if (ring.try_reserve(slot) != Status::ready) return;
       std::memset(slot.payload(ring.payload_at()), 0xee, sizeof(Job) / 2);
@@ -95,7 +90,7 @@ TEST(TaskQueueProcess, a_producer_that_waits_for_room_frees_what_a_dead_one_left
   Fixture f;
   Process dead([&](Line& line) {
     Segment segment = f.join();
-    LeaseRing ring = ring_of(segment);
+    LeaseRing ring = ring_of<Job>(segment, name);
     LeaseRing::Reservation slot;
     while (ring.try_reserve(slot) == Status::ready) {
     }

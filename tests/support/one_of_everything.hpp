@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cstdint>
-#include <cstring>
 #include <string>
 
 #include "heddle/shm/segment.hpp"
@@ -15,6 +14,7 @@
 #include "heddle/sync/slot.hpp"
 #include "heddle/sync/task_queue.hpp"
 #include "support/process.hpp"
+#include "support/ring_of.hpp"
 #include "support/value.hpp"
 
 namespace heddle::test {
@@ -46,9 +46,7 @@ struct OneOfEverything {
     const auto view = reader.pull();
     auto their_queue = own.find<Queue>("queue");
     Task<Value> task = their_queue.pop();
-    const auto memory =
-        own.directory().find("queue", Queue::kind, Queue::element(), own.peers(), long_enough());
-    LeaseRing ring(memory, *LeaseRingShape::of(memory), own.peers());
+    LeaseRing ring = ring_of<Value>(own, "queue");
     LeaseRing::Reservation filling;
     if (ring.try_reserve(filling) != Status::ready) _exit(9);
     Barrier::Party party = own.find<Barrier>("barrier").join();
@@ -61,8 +59,7 @@ struct OneOfEverything {
       Values::format(object, options);
     });
 
-    const Value value = Value::of(1);
-    std::memcpy(filling.payload(ring.payload_at()), &value, sizeof value);
+    fill(ring, filling, Value::of(1));
     std::string told = std::string("commit ") + to_string(filling.commit()) + ", complete " +
                        to_string(task.complete()) + ", view " +
                        (view && view->whole() ? "whole" : "torn");

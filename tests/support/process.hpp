@@ -25,6 +25,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <fstream>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -125,6 +126,12 @@ class Process {
     await(WUNTRACED);
   }
   void resume() { ::kill(pid_, SIGCONT); }
+  /// Whether it sleeps in the kernel now.
+  bool sleeps() const {
+    std::string status;
+    std::getline(std::ifstream("/proc/" + std::to_string(pid_) + "/stat"), status);
+    return status.find(") S ") != status.npos;
+  }
 
   /// Waits for its end: its exit code (0, or 1 when it threw or failed an expectation), or the
   /// negative number of the signal that it died of. Kills it when we are out of patience.
