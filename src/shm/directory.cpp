@@ -95,11 +95,19 @@ void Directory::await_creator(DirectoryEntry& entry, std::string_view name, Peer
     return state_of(word) != State::claimed;
   };
   const auto probe = [&] {
-    peers.recover_if_dead(owner_of(word));  // sets ORPHAN, which `finished` sees
-    return Status::ready;
+    const Owner creator = owner_of(word);
+    // A creator that is dead now has left ORPHAN, which `finished` sees.
+    const bool gone = !creator || peers.recover_if_dead(creator);
+    return gone && entry.word.load(relaxed) == word ? Status::peer_died : Status::ready;
   };
   const Status status =
       wait_for(header_.directory_changed, deadline, WaitStrategy::adaptive, finished, probe);
+  if (status == Status::peer_died) {
+    throw Error(Errc::corrupt,
+                "object \"" + std::string(name) +
+                    "\" has a damaged directory entry, claimed by nobody; make a new "
+                    "segment");
+  }
   if (status != Status::ready) {
     throw Error(Errc::timeout, "object \"" + std::string(name) +
                                    "\" is being made by another process, which lives but has not "

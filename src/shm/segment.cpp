@@ -174,7 +174,8 @@ class Segment::Mapping final : Presence, public Peers {
   }
 
   bool recover_if_dead(Owner other) noexcept override {
-    if (!present() || !other || other == self_ || other.index() >= table_.size()) return false;
+    if (!present() || !other || other == self_) return false;
+    if (other.index() >= table_.size()) return true;  // nobody, in a damaged word
     std::uint64_t word = table_.look(other.index());
     switch (ParticipantWord::state(word)) {
       case ParticipantState::free:

@@ -146,7 +146,8 @@ Status LeaseRing::Reservation::cancel() const noexcept {
 // ---- consumers
 
 Status LeaseRing::walk_to_task(Lease& out, std::uint64_t ticket) noexcept {
-  for (;;) {
+  // The limit only matters in damaged memory: cycles that are each ahead of the last lead round.
+  for (int jumps = 1000; jumps != 0;) {
     LeaseSlot& slot = at(ticket);
     const LeaseWord word(slot.word.load(acquire("QUEUE.passed")));  // QUEUE-7
     const LeaseState state = word.state();
@@ -169,6 +170,7 @@ Status LeaseRing::walk_to_task(Lease& out, std::uint64_t ticket) noexcept {
       if (state == LeaseState::filling && go_past_filling(slot, word, ticket)) continue;
       break;  // QUEUE-2: nothing was pushed from here on, or is not yet complete
     }
+    if (ahead > 2) --jumps;
     ticket = later(past(ticket, ahead - 2), header_->head.load(acquire("QUEUE.head")));
   }
   head_ = ticket;

@@ -105,6 +105,7 @@ Reading SlotCore::pull(void* to) const noexcept {
     const std::uint64_t complete =
         meta.complete.load(acquire("SLOT.completed"));    // <- SLOT.complete
     if (meta.version.load(relaxed) != version) continue;  // overtaken: latest has moved on
+    if (generation_of(meta.word.load(relaxed)) != complete) continue;  // no copy in vain
     const auto published_at = static_cast<std::int64_t>(meta.published_at.load(relaxed));
     copy_out(to, value_at(buffer_of(seen)), shape_.value_bytes);
     fence(acquire("SLOT.recheck"));  // <- SLOT.claimed: if a byte is newer, so is the generation
@@ -293,18 +294,18 @@ Status SlotCore::publish(const void* value) noexcept {
 
 // --- death
 
-// Looks at everyone who holds a buffer, a pin or a publisher's place. True when one was dead.
+// Looks at everyone who holds a buffer, a pin or a publisher's place. True when one was dead, and
+// has given it back.
 bool SlotCore::recover_holders() noexcept {
   bool any = false;
-  for (std::uint32_t i = 0; i < shape_.buffers; ++i) {
-    any |= peers_->recover_if_dead(owner_of(metas_[i].word.load(relaxed)));
-  }
-  for (std::uint32_t i = 0; i < shape_.views; ++i) {
-    any |= peers_->recover_if_dead(pin_owner(pins_[i].word.load(relaxed)));
-  }
-  for (std::uint32_t i = 0; i < shape_.publishers; ++i) {
-    any |= peers_->recover_if_dead(owner_of(publishers_[i].word.load(relaxed)));
-  }
+  const auto look = [&](const Atomic<std::uint64_t>& shared, auto owner) {
+    const std::uint64_t word = shared.load(relaxed);
+    // A word that still names the dead is damaged: to try again would be to try for ever.
+    any |= peers_->recover_if_dead(owner(word)) && shared.load(relaxed) != word;
+  };
+  for (std::uint32_t i = 0; i < shape_.buffers; ++i) look(metas_[i].word, owner_of);
+  for (std::uint32_t i = 0; i < shape_.views; ++i) look(pins_[i].word, pin_owner);
+  for (std::uint32_t i = 0; i < shape_.publishers; ++i) look(publishers_[i].word, owner_of);
   return any;
 }
 

@@ -29,7 +29,8 @@ class Participants {
   static std::uint64_t incarnation(std::size_t process) { return process + 1; }
 
   bool recover_if_dead(Owner self, Owner other) {
-    if (!other || other == self || other.index() >= table_.size()) return false;
+    if (!other || other == self) return false;
+    if (other.index() >= table_.size()) return true;
     const std::uint64_t word = table_.look(other.index());
     switch (ParticipantWord::state(word)) {
       case ParticipantState::free:

@@ -12,8 +12,9 @@
 //                 whole, and the successor writes over that place
 // Not for         what must arrive: the truth about a run stands in its boards and queues
 //
-// The queue trusts its own indices, so a worker that writes wild could lead its supervisor astray.
-// That is why nobody but the supervisor that has made a ring reads it.
+// The queue trusts its own indices. They are checked on attaching; a worker that writes wild later
+// could still lead its supervisor astray. That is why nobody but the supervisor that has made a ring
+// reads it.
 
 #include <boost/lockfree/spsc_queue.hpp>
 #include <cstddef>
@@ -23,6 +24,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include "heddle/base/atomic.hpp"
 #include "heddle/base/error.hpp"
 #include "heddle/shm/object.hpp"
 
@@ -57,7 +59,12 @@ class EventRing {
 
   EventRing(std::span<std::byte> memory, Peers& peers)
       : ring_(reinterpret_cast<Ring*>(memory.data())), peers_(&peers) {
-    if (memory.size() < sizeof(Ring)) {
+    // 0 and 64: where the two indices are.
+    const auto is_index = [&](std::size_t at) {
+      return reinterpret_cast<const Atomic<std::uint64_t>*>(memory.data() + at)->load(relaxed) <=
+             capacity;
+    };
+    if (memory.size() < sizeof(Ring) || !is_index(0) || !is_index(64)) {
       throw Error(Errc::corrupt, "a ring of worker events is damaged: make the segment anew");
     }
   }

@@ -62,10 +62,11 @@ class Directory {
       entry.kind = spec.kind;
       entry.element = spec.element;
       entry.bytes = spec.bytes;
-      entry.offset = allocate(name, spec.bytes);
+      const std::uint64_t offset = allocate(name, spec.bytes);
+      entry.offset = offset;
       std::fill(std::begin(entry.name), std::end(entry.name), '\0');
       std::copy(name.begin(), name.end(), entry.name);
-      const auto object = memory_.subspan(entry.offset, spec.bytes);
+      const auto object = memory_.subspan(offset, spec.bytes);
       format(object);
       finish(entry, State::ready);  // DIR-2
       return object;

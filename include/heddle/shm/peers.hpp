@@ -69,6 +69,9 @@ class Peers {
 
   /// If `other` is dead: repairs all that it held, in every object of the segment, and returns
   /// true. False while it lives (a stopped process lives), for nobody and for oneself.
+  /// True also when its place is free or does not exist. So a word that names `other`, was read with
+  /// acquire before and is the same after, is damaged: who tries again because of it may do so for
+  /// ever.
   /// A system call; for the cold path only: before sleeping on, or failing because of, `other`.
   virtual bool recover_if_dead(Owner other) noexcept = 0;
 

@@ -33,7 +33,11 @@ class SharedBuffer {
 
   /// Attaches. The memory is aligned to 64 bytes at least, to pages from 4 KiB on.
   SharedBuffer(std::span<std::byte> memory, Peers& /*peers*/)
-      : elements_(reinterpret_cast<T*>(memory.data()), memory.size() / sizeof(T)) {}
+      : elements_(reinterpret_cast<T*>(memory.data()), memory.size() / sizeof(T)) {
+    if (elements_.empty() || memory.size() % sizeof(T) != 0) {
+      throw Error(Errc::corrupt, "a shared buffer has a damaged size: make the segment anew");
+    }
+  }
 
   std::span<T> span() const noexcept { return elements_; }
   T& operator[](std::size_t index) const noexcept { return elements_[index]; }

@@ -452,15 +452,18 @@ TEST_F(DirectoryTest, a_damaged_kind_or_name_is_one_that_does_not_fit) {
       [&](std::string_view name, const Spec&, Memory) { EXPECT_EQ(name, std::string(63, 'y')); });
 }
 
-TEST_F(DirectoryTest, an_entry_claimed_by_nobody_who_exists_costs_the_deadline_and_no_more) {
+TEST_F(DirectoryTest, an_entry_claimed_by_nobody_who_exists_is_damaged) {
   Victim victim(*this, anna_, "x");
   DirectoryEntry& entry = entry_of("x");
   const std::uint64_t claimed = entry.word.load(relaxed);
-  entry.word.store(claimed & ~std::uint64_t{0xffff}, relaxed);
-  EXPECT_EQ(error_of([&] {
-              directory_.find_or_create("x", spec(), bert_, Deadline::after(5ms), format_nothing);
-            }).code(),
-            Errc::timeout);
+  for (const std::uint64_t owner : {0U, FakeTable::places + 1, 0xffffU}) {
+    entry.word.store((claimed & ~std::uint64_t{0xffff}) | owner, relaxed);
+    EXPECT_EQ(error_of([&] { make("x"); }).code(), Errc::corrupt);
+    EXPECT_EQ(error_of([&] {
+                directory_.find("x", ObjectKind::buffer, element_type<float>(), bert_, soon());
+              }).code(),
+              Errc::corrupt);
+  }
 }
 
 TEST_F(DirectoryTest, a_damaged_heap_end_gives_no_memory_out_twice) {
