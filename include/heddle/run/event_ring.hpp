@@ -75,6 +75,7 @@ class EventRing {
   bool pop(WorkerEvent& event) noexcept { return peers_->present() && ring_->pop(event); }
 
  private:
+  friend struct LayoutOf;  // pins it: tests/unit/shm/layout_test.cpp
   using Ring = boost::lockfree::spsc_queue<WorkerEvent, boost::lockfree::capacity<capacity>>;
   // Part of the segment's layout, with Boost's members: two indices 64 bytes apart, one place more
   // than the capacity.

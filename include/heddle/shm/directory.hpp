@@ -95,6 +95,7 @@ class Directory {
   void repair(const Dead& dead) noexcept;
 
  private:
+  friend struct LayoutOf;  // pins it: tests/unit/shm/layout_test.cpp
   enum class State : std::uint64_t { free = 0, claimed = 1, ready = 2, orphan = 3 };
   static constexpr std::uint64_t pack(std::uint64_t tag, std::uint64_t generation, State state,
                                       Owner owner) {

@@ -87,6 +87,7 @@ class Barrier {
   std::size_t missing(std::span<Owner> owners) const noexcept;
 
  private:
+  friend struct LayoutOf;  // pins it: tests/unit/shm/layout_test.cpp
   using Word = Atomic<std::uint64_t>;
 
   // Epochs up to `gathering` are the time before the first one. Its claims count `arrived` up from

@@ -127,6 +127,7 @@ class Board {
   }
 
  private:
+  friend struct LayoutOf;  // pins it: tests/unit/shm/layout_test.cpp
   struct Header {
     std::uint32_t items;
     alignas(cache_line) Event changed;

@@ -104,6 +104,7 @@ class SlotCore {
   const Shape& shape() const noexcept { return shape_; }
 
  private:
+  friend struct LayoutOf;  // pins it: tests/unit/shm/layout_test.cpp
   struct Header {
     std::uint64_t value_bytes;
     std::uint32_t buffers;

@@ -31,6 +31,7 @@ class Asp final : public Policy {
   std::uint64_t epochs_done() const override { return publications_.rounds_done(); }
 
  private:
+  friend struct LayoutOf;  // pins it: tests/unit/shm/layout_test.cpp
   struct Shard {
     std::uint32_t epoch;  // 0 is the first
     std::uint32_t index;
