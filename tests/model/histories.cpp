@@ -124,10 +124,11 @@ void slot_history(Run& run, std::size_t publishers, std::size_t readers, bool mo
   });
 }
 
-// ---- queue: tasks that wait, and tasks that are leased
+// ---- queue: tasks that wait, and tasks that are leased. A push is two steps: it is admitted, unless
+// the queue is closed, and its task comes later. In between, `empty` is right and `closed` is not.
 
 struct Tasks {
-  enum class Kind { push, pop, complete, give_back, close, lost };
+  enum class Kind { admit, push, pop, complete, give_back, close, lost };
   struct Call {
     Kind kind;
     std::uint64_t task;
@@ -140,15 +141,19 @@ struct Tasks {
   using Lease = std::pair<std::uint64_t, std::size_t>;
   bool in_order = false;  // what is popped is the oldest
   bool closed = false;
+  std::vector<std::uint64_t> admitted;
   std::vector<std::uint64_t> waiting;
   std::vector<Lease> leased;
 
   bool apply(const Call& call, const Result* result) {
     const auto lease = std::find(leased.begin(), leased.end(), Lease(call.task, call.process));
     switch (call.kind) {
-      case Kind::push:
+      case Kind::admit:
         if (result != nullptr && result->status == Status::closed) return closed;
-        if (closed) return false;
+        admitted.push_back(call.task);
+        return !closed;
+      case Kind::push:
+        if (std::erase(admitted, call.task) == 0) return false;
         waiting.push_back(call.task);
         return true;
       case Kind::pop:
@@ -174,7 +179,7 @@ struct Tasks {
   bool pop(std::size_t process, const Result* result) {
     if (result != nullptr && result->status == Status::empty) return waiting.empty();
     if (result != nullptr && result->status == Status::closed) {
-      return closed && waiting.empty() && leased.empty();
+      return closed && admitted.empty() && waiting.empty() && leased.empty();
     }
     const auto task = result == nullptr ? waiting.begin()
                                         : std::find(waiting.begin(), waiting.end(), result->task);
@@ -184,8 +189,8 @@ struct Tasks {
     return true;
   }
   static std::string told(const Call& call, const Result* result) {
-    static constexpr std::array kinds{"push",      "pop",   "complete",
-                                      "give back", "close", "loses its leases"};
+    static constexpr std::array kinds{
+        "admit", "push", "pop", "complete", "give back", "close", "loses its leases"};
     std::string text = "process " + std::to_string(call.process) + ": " +
                        kinds[static_cast<std::size_t>(call.kind)] + " ";
     const std::uint64_t task = result != nullptr ? result->task : call.task;
@@ -206,7 +211,12 @@ struct QueueWorld {
     participants.repair_with([this](const Dead& dead) { NumberQueue::repair(memory, dead); });
   }
   void push(NumberQueue& queue, std::uint64_t task) {
-    made(Tasks::Kind::push, task, [&] { return queue.try_push(task); });
+    const std::size_t admitted = history.begin({Tasks::Kind::admit, task, self()});
+    const std::size_t pushed = history.begin({Tasks::Kind::push, task, self()});
+    const Status status = queue.try_push(task);
+    check(status == Status::ready || status == Status::closed, "there is room, or it is closed");
+    history.end(admitted, {status, task});
+    if (status == Status::ready) history.end(pushed, {status, task});
   }
   // Pops, and completes what it gets (or gives it back). Whether there was anything.
   bool work(NumberQueue& queue, bool gives_back = false) {
@@ -238,7 +248,8 @@ struct QueueWorld {
     participants.recover_dead(nobody);
     NumberQueue queue(memory, afterwards);
     while (work(queue)) continue;
-    history.check({.in_order = in_order, .closed = false, .waiting = {}, .leased = {}});
+    history.check(
+        {.in_order = in_order, .closed = false, .admitted = {}, .waiting = {}, .leased = {}});
   }
   Participants participants;
   std::span<std::byte> memory;
