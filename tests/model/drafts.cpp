@@ -165,31 +165,34 @@ void newcomer(Run& run) {
   });
 }
 
+struct Gate {
+  Atomic<std::uint32_t> word;  // {count:31, sleepers:1}
+  alignas(8) Word tokens;
+};
+
+void take_one(Gate& gate) {
+  const auto took = [&gate] {
+    std::uint64_t tokens = gate.tokens.load(relaxed);
+    while (tokens != 0) {
+      if (gate.tokens.compare_exchange(tokens, tokens - 1, relaxed)) return true;
+    }
+    return false;
+  };
+  while (!took()) {
+    const std::uint32_t announced = gate.word.fetch_or(1, relaxed) | 1;
+    fence(seq_cst("DRAFT.announced"));
+    if (took()) return;
+    futex_wait(gate.word, announced, 1'000'000'000);
+  }
+}
+
 // One sleeper left behind by two wakes and one bit. Two sleep, and share the bit. The first wake
 // takes it and wakes one; the second finds none, and wakes nobody; who was woken takes one token and
 // leaves, and the other sleeps beside the second token.
 void two_wakes(Run& run) {
-  struct Gate {
-    Atomic<std::uint32_t> word;
-    alignas(8) Word tokens;
-  };
   auto& gate = run.shared<Gate>("gate");
   for (const char* name : {"sleeper 0", "sleeper 1"}) {
-    run.process(name, false, [&gate] {
-      const auto took = [&gate] {
-        std::uint64_t tokens = gate.tokens.load(relaxed);
-        while (tokens != 0) {
-          if (gate.tokens.compare_exchange(tokens, tokens - 1, relaxed)) return true;
-        }
-        return false;
-      };
-      while (!took()) {
-        const std::uint32_t announced = gate.word.fetch_or(1, relaxed) | 1;
-        fence(seq_cst("DRAFT.announced"));
-        if (took()) return;
-        futex_wait(gate.word, announced, 1'000'000'000);
-      }
-    });
+    run.process(name, false, [&gate] { take_one(gate); });
   }
   run.process("changer", false, [&gate] {
     for (int i = 0; i < 2; ++i) {
@@ -199,6 +202,33 @@ void two_wakes(Run& run) {
       if ((word & 1) == 0) continue;
       if (gate.word.compare_exchange(word, (word + 2) & ~1U, relaxed)) futex_wake(gate.word, 1);
     }
+  });
+}
+
+// A word that comes back. The bit outlives a wake, and one that finds nobody clears it, but leaves the
+// count. Meanwhile a sleeper has announced itself with the raised count, and is slow to fall asleep;
+// two tokens come, and no wake, since the bit is gone. Another announces itself, which makes the word
+// what it was, and takes one token; the slow one falls asleep on it, beside the other.
+void word_comes_back(Run& run) {
+  auto& gate = run.shared<Gate>("gate");
+  gate.word.store(1, relaxed);  // of somebody who did not sleep in the end
+  run.process("slow", false, [&gate] { take_one(gate); });
+  run.process("changer", false, [&gate] {
+    for (std::uint64_t tokens : {0, 1, 1}) {  // the first has been taken meanwhile
+      gate.tokens.fetch_add(tokens, relaxed);
+      fence(seq_cst("DRAFT.changed"));
+      std::uint32_t word = gate.word.load(relaxed);
+      if ((word & 1) == 0 || !gate.word.compare_exchange(word, word + 2, relaxed)) continue;
+      if (futex_wake(gate.word, 1) != 0) continue;
+      word += 2;
+      if (gate.word.compare_exchange(word, word & ~1U, relaxed)) {
+        futex_wake(gate.word, all_sleepers);
+      }
+    }
+  });
+  run.process("quick", false, [&gate] {
+    gate.word.fetch_or(1, relaxed);  // has looked, found nothing, and goes on from there
+    take_one(gate);
   });
 }
 
@@ -215,6 +245,10 @@ std::vector<Scenario> draft_scenarios() {
       {"control/tombstone", bounds, tombstone, true},
       {"control/newcomer", bounds, newcomer, true},
       {"control/two_wakes", awake, two_wakes, true},
+      {"control/word_comes_back",
+       {.preemptions = 2, .stale = 0, .inner_timeouts = false, .steps = 300},
+       word_comes_back,
+       true},
   };
 }
 

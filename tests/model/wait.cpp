@@ -73,7 +73,25 @@ void two_wakes(Run& run) {
   });
 }
 
-// The same with a change that is itself the fence; by two changers.
+// A word that comes back, for a sleeper who announced it and is slow to fall asleep on it
+// (control/word_comes_back): here the count moves whenever the bit is cleared.
+void word_comes_back(Run& run) {
+  auto& gate = run.shared<Gate>("gate");
+  gate.event.announce();  // of somebody who did not sleep in the end
+  run.process("slow", false, [&gate] { take_one(gate); });
+  run.process("changer", false, [&gate] {
+    for (std::uint64_t tokens : {0, 1, 1}) {  // the first has been taken meanwhile
+      gate.state.fetch_add(tokens, relaxed);
+      gate.event.notify_one();
+    }
+  });
+  run.process("quick", false, [&gate] {
+    gate.event.announce();  // has looked, found nothing, and goes on from there
+    take_one(gate);
+  });
+}
+
+// The two wakes after a change that is itself the fence.
 void notify_after_rmw(Run& run) {
   auto& gate = run.shared<Gate>("gate");
   for (const char* name : {"sleeper 0", "sleeper 1"}) {
@@ -132,6 +150,9 @@ std::vector<Scenario> wait_scenarios() {
       {"wait/notify_all", awake, notify_all},
       {"wait/two_changers", {.preemptions = 3, .stale = 2, .inner_timeouts = false}, two_changers},
       {"wait/two_wakes", awake, two_wakes},
+      {"wait/word_comes_back",
+       {.preemptions = 3, .stale = 0, .inner_timeouts = false},
+       word_comes_back},
       {"wait/one_after_rmw",
        {.preemptions = 3, .stale = 2, .inner_timeouts = false},
        one_after_rmw},
