@@ -113,33 +113,55 @@ void join(Run& run, bool mortal) {
 
 // A newcomer to a barrier that two are using: from the epoch after the one that it joined in, the
 // others wait for it, until it leaves.
-void late_join(Run& run, bool mortal) {
-  auto& world = run.ghost<World>(run, Barrier::Options{2, 3, Barrier::OnDeath::report}, 3U);
+void come_in(World& world, Peers& peers) {
+  Barrier barrier(world.memory, peers);
+  auto party = barrier.join();
+  const auto well = [](const Barrier::Outcome& outcome) {
+    return outcome.status == Status::ready ||
+           (outcome.status == Status::peer_died && has_ended(outcome.died.index()));
+  };
+  const Barrier::Outcome joined = party.wait(Deadline::never(), WaitStrategy::sleep);
+  check(well(joined), "joining ends with an epoch");
+  for (std::size_t i = 0; joined.epoch > 0 && joined.epoch <= 2 && i < 2; ++i) {
+    check(world.arrived[joined.epoch][i] || has_ended(i), "BARRIER-2: a newcomer has passed early");
+    if (!world.arrived[joined.epoch][i]) continue;
+    check(world.cells[joined.epoch][i] == joined.epoch * 10 + i, "BARRIER: and sees the work");
+  }
+  check(!world.passed[joined.epoch + 1], "BARRIER-2: an epoch has ended without its newest member");
+  const Barrier::Outcome next = party.arrive_and_wait(Deadline::never(), WaitStrategy::sleep);
+  check(well(next) && next.epoch == joined.epoch + 1, "and goes on from there");
+}
+
+// Party 0 may die, if `mortal`.
+World& two_parties(Run& run, std::uint32_t places, bool mortal) {
+  auto& world =
+      run.ghost<World>(run, Barrier::Options{2, places, Barrier::OnDeath::report}, places);
   static constexpr std::array names{"party 0", "party 1"};
   for (std::size_t i = 0; i < 2; ++i) {
     Peers& peers = run.ghost<ModelPeers>(world.participants, i);
     auto& barrier = run.ghost<Barrier>(world.memory, peers);
     auto& party = run.ghost<Barrier::Party>(barrier.join());
     for (std::uint64_t epoch = 1; epoch <= 2; ++epoch) world.member[epoch][i] = true;
-    run.process(names[i], false, [&world, &party, i] {
+    run.process(names[i], mortal && i == 0, [&world, &party, i] {
       for (std::uint64_t epoch = 1; epoch <= 2; ++epoch) pass(world, party, i, epoch);
       party.leave();
     });
   }
+  return world;
+}
+
+void late_join(Run& run, bool mortal) {
+  World& world = two_parties(run, 3, false);
   Peers& peers = run.ghost<ModelPeers>(world.participants, 2U);
-  run.process("newcomer", mortal, [&world, &peers] {
-    Barrier barrier(world.memory, peers);
-    auto party = barrier.join();
-    const Barrier::Outcome joined = party.wait(Deadline::never(), WaitStrategy::sleep);
-    check(joined.status == Status::ready, "joining ends with an epoch");
-    for (std::size_t i = 0; joined.epoch > 0 && joined.epoch <= 2 && i < 2; ++i) {
-      check(world.arrived[joined.epoch][i], "BARRIER-2: a newcomer has passed early");
-      check(world.cells[joined.epoch][i] == joined.epoch * 10 + i, "BARRIER: and sees the work");
-    }
-    check(!world.passed[joined.epoch + 1],
-          "BARRIER-2: an epoch has ended without its newest member");
-    const Barrier::Outcome next = party.arrive_and_wait(Deadline::never(), WaitStrategy::sleep);
-    check(next.status == Status::ready && next.epoch == joined.epoch + 1, "and goes on from there");
+  run.process("newcomer", mortal, [&world, &peers] { come_in(world, peers); });
+}
+
+// A party dies, and who is started in its stead takes over its index and its place.
+void replaced(Run& run) {
+  World& world = two_parties(run, 2, true);
+  auto& late = run.ghost<ModelPeers>(world.participants);
+  run.process("successor", false, [&world, &late] {
+    if (late.join()) come_in(world, late);
   });
 }
 
@@ -250,6 +272,7 @@ std::vector<Scenario> barrier_scenarios() {
       {"barrier/late_join", awake(1, 1), [](Run& run) { late_join(run, false); }},
       {"barrier/late_join_fences", awake(0, 3), [](Run& run) { late_join(run, false); }},
       {"barrier/dead_late_joiner", deaths(1, 0, 1), [](Run& run) { late_join(run, true); }},
+      {"barrier/replaced", deaths(1, 1, 1), replaced},
       {"barrier/successor", awake(2, 1), successor},
       {"barrier/leave", deaths(2, 1, 1), leave},
   };
