@@ -425,12 +425,12 @@ void find_by_name(int fd, Input& input) {
     } catch (const Error&) {
     }
   };
-  FileDescriptor named = make_segment_file(FileFor::naming, 1);
-  // Copied whole, holes too.
+  unlink(segment_path(name).c_str());  // left by a process of this number that crashed
+  const FileDescriptor named = make_segment_file(FileFor::naming, 1);
   const off_t bytes = lseek(fd, 0, SEEK_END);
   std::vector<std::byte> image(static_cast<std::size_t>(bytes));
   static_cast<void>(pread(fd, image.data(), image.size(), 0));
-  static_cast<void>(ftruncate(named.get(), bytes));
+  static_cast<void>(!ftruncate(named.get(), bytes));
   static_cast<void>(pwrite(named.get(), image.data(), image.size(), 0));
   if (!name_segment_file(named.get(), segment_path(name))) std::abort();
   attempt([&] {
