@@ -58,7 +58,8 @@ bool Asp::work(const Dataset& data, WorkerContext& context) {
     if (task.status() == Status::closed) return true;
     if (!task) return false;
     const Shard shard = task.payload();
-    if (shard.epoch < last_epoch()) {  // others are left over when a target was reached
+    // Some are left over when a target was reached. (The index: what stands there may be damaged.)
+    if (shard.epoch < last_epoch() && shard.index < plan_.shards_per_epoch()) {
       if (shard_word(shard.epoch, shard.index).load(relaxed) == 0) {  // else it came back late
         const double loss = train(shard, data, scratch);
         const auto samples = scratch.order.slice(

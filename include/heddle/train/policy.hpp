@@ -7,6 +7,7 @@
 // which version e is the parameters at the end of epoch e. Whoever wants consistent weights while
 // training goes on (the evaluator, an inference process) pulls them there.
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <span>
@@ -70,7 +71,9 @@ class Policy {
   /// Mean training loss in the epoch (1 is the first), once it is done.
   double loss_of(std::uint64_t epoch) const { return losses_[epoch - 1]; }
   /// Training ends after this epoch.
-  std::uint64_t last_epoch() const { return control().last_epoch.load(acquire("TRAIN.last")); }
+  std::uint64_t last_epoch() const {
+    return std::min<std::uint64_t>(control().last_epoch.load(acquire("TRAIN.last")), plan_.epochs);
+  }
   /// The evaluator has seen `epoch`; `enough` ends the run there.
   void judge(std::uint64_t epoch, bool enough);
 

@@ -270,7 +270,8 @@ TEST(Slot, readers_never_return_a_torn_or_an_older_value) {  // SLOT-2
     std::array<std::uint64_t, 2> newest{};
     Version last = 0;
     Sample sample;
-    while (publishing > 0) {
+    for (bool last_time = false; !last_time;) {
+      last_time = publishing == 0;  // and then once more: there is a value to read by now
       const Reading reading = slot.pull(sample);
       if (!reading) continue;
       ++reads;
@@ -286,7 +287,8 @@ TEST(Slot, readers_never_return_a_torn_or_an_older_value) {  // SLOT-2
     Slot<Sample> slot = f.open(self);
     auto reader = slot.reader();
     together.arrive_and_wait();
-    while (publishing > 0) {
+    for (bool last_time = false; !last_time;) {
+      last_time = publishing == 0;
       const auto view = reader.pull();
       if (!view) continue;
       ++reads;
