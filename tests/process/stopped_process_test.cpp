@@ -386,7 +386,7 @@ struct BarrierScene : Scene {
     for (int i = 0; i < 3; ++i) {
       EXPECT_EQ(mine.arrive_and_wait(long_enough()).status, Status::ready);
     }
-    EXPECT_EQ(barrier.members(), 1U);
+    EXPECT_TRUE(test::eventually([&] { return barrier.members() == 1; }));
   }
 
   Barrier barrier;
@@ -443,9 +443,13 @@ struct Join : BarrierScene {
     Segment own = join();
     auto from = own.find<Barrier>("barrier");
     Traced::begin();
-    const Barrier::Party party = from.join(long_enough());
+    Barrier::Party party = from.join(long_enough());
     Traced::end();
+    const std::uint64_t ended = from.epoch();
     test.say("ready");
+    const Barrier::Outcome came = party.wait(long_enough());
+    EXPECT_GE(came.epoch, ended) << "others do not wait for it yet";
+    EXPECT_EQ(party.arrive_and_wait(long_enough()).epoch, came.epoch + 1);
   }
 };
 

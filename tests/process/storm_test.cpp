@@ -131,7 +131,7 @@ struct Made {
     auto* words = reinterpret_cast<std::uint64_t*>(memory.data());
     for (std::uint64_t i = 0; i < 8; ++i) {
       words[i] = options.making * 8 + i;
-      for (int k = 0; k < 10; ++k) linger(options.making + i);
+      rest();
     }
     words[0] = options.name;
   }
@@ -166,7 +166,7 @@ class Storm : public testing::Test {
     values_.emplace(room * 1'000'000);
     versions_.emplace(room * 1'000'000);
     epochs_.emplace(room * 2'000'000);
-    objects_ = static_cast<std::uint32_t>(std::min<std::uint64_t>(room * 64, 8192));
+    objects_ = static_cast<std::uint32_t>(std::min<std::uint64_t>(room * 256, 16384));
     makings_.emplace(objects_);
   }
 
@@ -393,8 +393,9 @@ class Storm : public testing::Test {
     const auto began = std::chrono::steady_clock::now();
     rage(length);
     const std::chrono::duration<double> lasted = std::chrono::steady_clock::now() - began;
+    const std::string then = common_->complained ? state() : "";
     end();
-    if (common_->complained) ADD_FAILURE() << common_->complaint.data();
+    if (common_->complained) ADD_FAILURE() << common_->complaint.data() << "\n" << then;
     if (HasFailure()) return;
     if (plays(Role::consumer)) account_for_tasks();
     if (plays(Role::publisher)) account_for_values();
@@ -431,7 +432,7 @@ class Storm : public testing::Test {
         if (seen[role] != common_->done[role]) moved[role] = now();
         seen[role] = common_->done[role];
         if (now() - moved[role] < test::patience) continue;
-        complain(std::string("no ") + role_names[role] + " gets on:\n" + state());
+        complain(std::string("no ") + role_names[role] + " gets on");
       }
     }
   }
