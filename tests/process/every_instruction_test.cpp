@@ -990,8 +990,10 @@ struct Recover : OneOfEverything {
         SingleStepped::end();
       });
     });
-    constexpr int inside = 60;  // instructions of publish: it has claimed the buffer
-    for (int i = 0; i < inside; ++i) victim.step();
+    test::Watch watch(segment.fd());
+    for (int changes = 0; changes < 3 && victim.step();) {  // it has claimed the buffer, and writes
+      if (watch.changed()) ++changes;
+    }
     EXPECT_FALSE(victim.has_ended());
     victim.kill();
     EXPECT_EQ(queue.count().leased, 1U);

@@ -372,7 +372,12 @@ struct BarrierScene : Scene {
     if (outcome.status == Status::ready) return;
     EXPECT_EQ(outcome.status, Status::timeout) << to_string(outcome.status);
     std::array<Owner, 4> missing{};
-    EXPECT_EQ(barrier.missing(missing), 1U);
+    const std::size_t count = barrier.missing(missing);
+    if (count == 0) {  // it has arrived, and this process got no time to look and end the epoch
+      EXPECT_EQ(mine.wait(long_enough()).status, Status::ready);
+      return;
+    }
+    EXPECT_EQ(count, 1U);
     EXPECT_EQ(missing[0], the_child);
     EXPECT_EQ(barrier.members(), 2U);
   }
