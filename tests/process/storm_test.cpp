@@ -393,9 +393,8 @@ class Storm : public testing::Test {
     const auto began = std::chrono::steady_clock::now();
     rage(length);
     const std::chrono::duration<double> lasted = std::chrono::steady_clock::now() - began;
-    const std::string then = common_->complained ? state() : "";
     end();
-    if (common_->complained) ADD_FAILURE() << common_->complaint.data() << "\n" << then;
+    if (common_->complained) ADD_FAILURE() << common_->complaint.data() << "\n" << then_;
     if (HasFailure()) return;
     if (plays(Role::consumer)) account_for_tasks();
     if (plays(Role::publisher)) account_for_values();
@@ -448,15 +447,17 @@ class Storm : public testing::Test {
   }
   template <class Which>
   void await(Which&& which) {
-    const bool all = eventually([&] {
-      return std::all_of(cast_.begin(), cast_.end(), [&](const Part& part) {
-        siginfo_t info{};
-        return !which(part.role) || (waitid(P_PID, static_cast<id_t>(part.process.pid()), &info,
-                                            WEXITED | WNOHANG | WNOWAIT) == 0 &&
-                                     info.si_pid != 0);
-      });
-    });
-    if (!all) complain("not all come to their end:\n" + state());
+    const auto ended = [&](const Part& part) {
+      siginfo_t info{};
+      const auto id = static_cast<id_t>(part.process.pid());
+      return !which(part.role) ||
+             (waitid(P_PID, id, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0);
+    };
+    const bool in_time = eventually(
+        [&] { return common_->complained || std::all_of(cast_.begin(), cast_.end(), ended); });
+    if (!in_time) complain("not all come to their end");
+    const bool all = !common_->complained;
+    if (!all && then_.empty()) then_ = state();
     for (Part& part : cast_) {
       if (!which(part.role)) continue;
       if (!all) part.process.kill();
@@ -469,6 +470,7 @@ class Storm : public testing::Test {
   std::string state() const {
     std::ostringstream text;
     for (const Part& part : cast_) {
+      if (part.process.pid() < 0) continue;  // has ended
       const std::string of = "/proc/" + std::to_string(part.process.pid());
       std::string where, how;
       std::getline(std::ifstream(of + "/wchan"), where);
@@ -482,7 +484,9 @@ class Storm : public testing::Test {
          << barrier_->epoch() << ", missing";
     std::array<Owner, 16> missing;
     const std::size_t count = std::min(barrier_->missing(missing), missing.size());
-    for (std::size_t i = 0; i < count; ++i) text << " place " << missing[i].bits() - 1;
+    for (std::size_t i = 0; i < count; ++i) {
+      text << (missing[i] ? " place " + std::to_string(missing[i].index()) : " one yet to join");
+    }
     text << "\n  living:";
     for (const auto& who : segment_->participants()) {
       text << " place " << who.index << " pid " << who.pid << ";";
@@ -594,6 +598,7 @@ class Storm : public testing::Test {
   std::optional<Barrier> barrier_;
   std::vector<Part> cast_;
   std::array<std::uint64_t, role_names.size()> kills_{};
+  std::string then_;  // the state at the first complaint
   std::uint64_t again_ = 0;
   std::uint64_t told_ = 0;
 };
