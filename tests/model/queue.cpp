@@ -248,6 +248,24 @@ void close(Run& run) {
   run.finally([&world] { check_end(world); });
 }
 
+// A push that has found the queue open; then one closes it, and another drains it before the push
+// claims its slot: the push must take itself back, or the drainer have its task.
+void push_and_drain(Run& run) {
+  auto& world = run.ghost<World>(run, 3U);
+  Peers& first = joined(run, world, 0);
+  run.process("producer", false, [&world, &first] {
+    Queue queue(world.memory, first);
+    push(world, queue, 1);
+  });
+  consumer(run, world, 1, false);
+  Peers& third = joined(run, world, 2);
+  run.process("closer", false, [&world, &third] {
+    Queue queue(world.memory, third);
+    static_cast<void>(queue.close());
+  });
+  run.finally([&world] { check_end(world); });
+}
+
 // A queue that said `closed` as soon as it is closed and empty would say so while its last lease may
 // come back. Here its worker completes the task, or dies and it does come back, while two drain.
 void drain(Run& run) {
@@ -626,12 +644,13 @@ std::vector<Scenario> queue_scenarios() {
   return {
       {"queue/wrap", awake(2, 1), wrap<0>},
       {"queue/wrap_cycles", awake(1, 1), wrap<LeaseWord::cycle_mask>},
-      {"queue/two_by_two", {.preemptions = 0, .deaths = 1, .stale = 0}, two_by_two},
+      {"queue/two_by_two", {.preemptions = 0, .deaths = 2, .stale = 0}, two_by_two},
       {"queue/two_pushes_one_bit", awake(1, 2), two_pushes_one_bit},
       {"queue/give_back", awake(1, 1), give_back},
       {"queue/late_commit", awake(2, 0), late_commit},
       {"queue/abandoned_for_ever", {.preemptions = 1, .deaths = 1, .stale = 0}, abandoned_for_ever},
       {"queue/close", awake(1, 0), close},
+      {"queue/push_and_drain", awake(1, 1), push_and_drain},
       {"queue/drain", {.preemptions = 1, .deaths = 1, .stale = 1}, drain},
       {"queue/drain_awake", awake(2, 2), drain},
       {"queue/dead_closer", awake(1, 0, 1), dead_closer},
