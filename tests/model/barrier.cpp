@@ -165,28 +165,29 @@ void replaced(Run& run) {
   });
 }
 
-// Who leaves gives its place to a newcomer, whose arrivals speak for both.
-void successor(Run& run) {
+// Who leaves, in the epoch `leaves_in`, gives its place to a newcomer, whose arrivals speak for both.
+void successor(Run& run, std::uint64_t leaves_in) {
   auto& world = run.ghost<World>(run, Barrier::Options{2, 2, Barrier::OnDeath::report}, 3U);
   for (std::size_t i = 0; i < 2; ++i) {
     Peers& peers = run.ghost<ModelPeers>(world.participants, i);
     auto& barrier = run.ghost<Barrier>(world.memory, peers);
     auto& party = run.ghost<Barrier::Party>(barrier.join());
-    run.process(i == 0 ? "stays" : "leaves", false, [&world, &party, i] {
-      if (i == 1) {
-        world.cells[1][1] = 11;
-        return party.leave();
-      }
-      for (int epoch = 1; epoch <= 2; ++epoch) {
+    run.process(i == 0 ? "stays" : "leaves", false, [&world, &party, i, leaves_in] {
+      for (std::uint64_t epoch = 1; epoch <= 2; ++epoch) {
+        if (i == 1 && epoch == leaves_in) {
+          world.cells[0][1] = 11;
+          break;
+        }
         static_cast<void>(party.arrive_and_wait(Deadline::never(), WaitStrategy::sleep));
-        check(world.cells[1][1] == 11, "BARRIER: what was done before leaving is seen");
+        if (epoch < leaves_in) continue;
+        check(world.cells[0][1] == 11, "BARRIER: what was done before leaving is seen");
       }
       party.leave();
     });
   }
   Peers& peers = run.ghost<ModelPeers>(world.participants, 2U);
-  run.process("newcomer", false, [&world, &peers] {
-    Barrier barrier(world.memory, peers);
+  auto& barrier = run.ghost<Barrier>(world.memory, peers);
+  run.process("newcomer", false, [&barrier] {
     try {
       auto party = barrier.join(Deadline::now());
       static_cast<void>(party.arrive_and_wait(Deadline::never(), WaitStrategy::sleep));
@@ -273,7 +274,8 @@ std::vector<Scenario> barrier_scenarios() {
       {"barrier/late_join_fences", awake(0, 3), [](Run& run) { late_join(run, false); }},
       {"barrier/dead_late_joiner", deaths(1, 0, 1), [](Run& run) { late_join(run, true); }},
       {"barrier/replaced", deaths(1, 1, 1), replaced},
-      {"barrier/successor", awake(2, 1), successor},
+      {"barrier/successor", awake(2, 1), [](Run& run) { successor(run, 1); }},
+      {"barrier/late_successor", awake(2, 1), [](Run& run) { successor(run, 2); }},
       {"barrier/leave", deaths(2, 1, 1), leave},
   };
 }
