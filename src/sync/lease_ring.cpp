@@ -105,7 +105,6 @@ Status LeaseRing::reserve(Reservation& out, Deadline deadline) noexcept {
     recover_in_the_way();
     return Status::ready;
   });
-  if (waited == Status::timeout && recover_in_the_way() && find()) return got;
   return waited == Status::ready ? got : waited;
 }
 
@@ -277,10 +276,9 @@ Status LeaseRing::lease(Lease& out, Deadline deadline) noexcept {
   Status got = Status::empty;
   const auto find = [&] { return (got = find_task(out)) != Status::empty; };
   const Status waited = wait_for(header_->not_empty, deadline, strategy_, find, [&] {
-    recover_holders();
+    recover_when_idle();
     return Status::ready;
   });
-  if (waited == Status::timeout && recover_when_idle() && find()) return got;
   return waited == Status::ready ? got : waited;
 }
 

@@ -128,7 +128,8 @@ Status SlotCore::look_at_publishers() noexcept {
   bool any_registered = false;
   bool any_died = false;
   for (std::uint32_t i = 0; i < shape_.publishers; ++i) {
-    std::uint64_t word = publishers_[i].word.load(relaxed);
+    // <- SLOT.idle of who has recovered it: its last value is seen before the news of its death.
+    std::uint64_t word = publishers_[i].word.load(acquire("SLOT.died"));
     if (publisher_state(word) == PublisherState::registered &&
         peers_->recover_if_dead(owner_of(word))) {
       word = publishers_[i].word.load(relaxed);

@@ -283,7 +283,7 @@ INSTANTIATE_TEST_SUITE_P(Explorer, Model, testing::ValuesIn(all_scenarios()), te
 
 TEST(ModelMutation, some_orders_weakened_are_caught) {
   for (const char* name :
-       {"SLOT.publish:acquire", "SLOT.recheck:removed", "SLOT.claimed:acq_rel",
+       {"SLOT.publish:relaxed", "SLOT.recheck:removed", "SLOT.claimed:acq_rel",
         "WAIT.changed:acq_rel", "QUEUE.commit:acquire", "BARRIER.before_scan:acq_rel",
         "BOARD.finish:relaxed", "DIR.ready:relaxed", "QUEUE.repair:left"}) {
     for (const Mutation& mutation : mutations_of(name)) {

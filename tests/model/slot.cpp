@@ -404,6 +404,28 @@ void unheard(Run& run) {
   run.finally([&world] { check_end(world); });
 }
 
+// Another has recovered the publisher; the waiter hears of its death, and has its last value.
+void last_value(Run& run) {
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 1, .buffers = 2}, 3U);
+  Peers& first = joined(run, world, 0);
+  auto& slot = run.ghost<TestSlot>(world.memory, first);
+  auto& publisher = run.ghost<TestSlot::Publisher>(slot.publisher());
+  run.process("publisher", true, [&world, &publisher] { try_publish(world, publisher, 1); });
+  auto& second = run.ghost<ModelPeers>(world.participants, 1U);
+  run.process("recoverer", false, [&second] {
+    while (!has_ended(0)) pause();
+    second.recover_dead();
+  });
+  Peers& third = joined(run, world, 2);
+  run.process("waiter", false, [&world, &third] {
+    TestSlot its(world.memory, third);
+    const Status status = its.wait_newer(0, Deadline::never(), WaitStrategy::sleep);
+    check(status == Status::ready || world.done == 0, "a value comes before the news of a death");
+  });
+  run.finally([&world] { check_end(world); });
+}
+
 // Takes the only pin and the only publisher's place, if nobody has them.
 void take_places(World& world, Peers& peers, std::array<int, 2>& holders) {
   TestSlot slot(world.memory, peers);
@@ -477,8 +499,9 @@ std::vector<Scenario> slot_scenarios() {
        {.preemptions = 2, .deaths = 1, .stale = 1},
        [](Run& run) { wait_newer(run, true); }},
       {"slot/unheard",
-       {.preemptions = 2, .deaths = 1, .stale = 0, .inner_timeouts = false},
+       {.preemptions = 2, .deaths = 1, .stale = 1, .inner_timeouts = false},
        unheard},
+      {"slot/last_value", {.preemptions = 1, .deaths = 1, .stale = 2}, last_value},
       {"slot/places", {.preemptions = 2, .stale = 1}, places},
       {"slot/places_of_the_dead", {.preemptions = 2, .stale = 1}, places_of_the_dead},
   };

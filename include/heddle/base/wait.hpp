@@ -12,7 +12,8 @@
 // Edges           change, fence -> bit  |  bit, fence -> state   (one of the two sees the other)
 // On death        sleeper: its bit stays until the next wake finds nobody and clears it
 //                 waker between its change and its wake: sleepers look again after at most 10 ms
-//                 the awaited: `probe` sees it, at the first sleep and every 10 ms from then on
+//                 the awaited: `probe` sees it, at the first sleep, every 10 ms from then on, and
+//                 before a wait ends with its deadline: so those that wait in short pieces see it too
 // Source          eventcount (folly/EventCount.h); a bit in place of a count of sleepers, since a
 //                 count goes wrong for ever when a sleeper dies
 
@@ -120,15 +121,26 @@ class Patience {
  public:
   bool has_any() noexcept { return without_ == 0 || --without_ == 0; }
   void lose() noexcept { without_ = 256; }
+  /// Whether to ask again after those that are waited for: at most once a millisecond, however short
+  /// the waits are.
+  bool may_look() noexcept {
+    const std::int64_t now = monotonic_ns();
+    if (now - looked_ < 1'000'000) return false;
+    looked_ = now;
+    return true;
+  }
 
  private:
   std::uint32_t without_ = 0;  // waits that do not spin
+  std::int64_t looked_ = 0;
 };
 
 /// Waits until `ready()` is true.
 /// `ready` may do the awaited thing itself (take a task) and is called many times.
 /// `probe` looks whether those that are waited for are alive, recovers the dead, and returns
 /// Status::ready to go on waiting or the status to give up with; `ready` is asked once more first.
+/// It is called before a timeout as well, also at a deadline that has passed: one that is dear limits
+/// itself (Patience::may_look).
 /// Returns ready, timeout, or what `probe` gave. Blocking; never throws or allocates.
 template <class Ready, class Probe>
 Status wait_for(Event& event, Deadline deadline, WaitStrategy strategy, Ready&& ready,
@@ -138,8 +150,14 @@ Status wait_for(Event& event, Deadline deadline, WaitStrategy strategy, Ready&& 
   constexpr std::int64_t longest_sleep = 10'000'000;  // then looks again: a waker may have died
   constexpr std::int64_t spin_probe_ns = 1'000'000;   // `spin` never sleeps, so it probes by time
 
+  const auto probed = [&](Status otherwise) {
+    const Status verdict = probe();
+    if (ready()) return Status::ready;
+    return verdict == Status::ready ? otherwise : verdict;
+  };
+
   if (ready()) return Status::ready;
-  if (deadline.is_now()) return Status::timeout;
+  if (deadline.is_now()) return probed(Status::timeout);
   if (strategy != WaitStrategy::sleep && (patience == nullptr || patience->has_any())) {
     for (int i = 0; i < spins; ++i) {
       pause();
@@ -152,7 +170,7 @@ Status wait_for(Event& event, Deadline deadline, WaitStrategy strategy, Ready&& 
   std::int64_t next_probe = start + spin_probe_ns;
   for (std::int64_t now = start;; now = monotonic_ns()) {
     const std::int64_t left = deadline.left(now);
-    if (left <= 0) return ready() ? Status::ready : Status::timeout;
+    if (left <= 0) return probed(Status::timeout);
 
     const bool asleep = strategy == WaitStrategy::sleep ||
                         (strategy == WaitStrategy::adaptive && now - start >= yielding_ns);

@@ -255,7 +255,7 @@ class Barrier::Party {
       return epoch_of(outcome_) >= target_;
     };
     const auto probe = [this] {
-      barrier_.probe();
+      if (patience_.may_look()) barrier_.probe();
       return Status::ready;
     };
     const Status status =

@@ -77,7 +77,7 @@ class Board {
           return result != Status::timeout;
         },
         [&] {
-          recover_holders();
+          if (patience_.may_look()) recover_holders();
           return Status::ready;
         },
         &patience_);

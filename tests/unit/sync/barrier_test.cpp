@@ -18,6 +18,7 @@
 #include "support/allocations.hpp"
 #include "support/block.hpp"
 #include "support/fake_peers.hpp"
+#include "support/process.hpp"
 
 namespace heddle {
 
@@ -406,6 +407,20 @@ TEST_P(BarrierOf, death_before_arrival_is_told_to_every_survivor_in_that_epoch) 
   ASSERT_EQ(workers[0]->party.arrive(), Status::ready);
   EXPECT_THAT(workers[1]->party.arrive_and_wait(at_once), is(Status::ready, 3));
   EXPECT_THAT(workers[0]->party.wait(at_once), is(Status::ready, 3));
+}
+
+TEST_P(BarrierOf, death_is_found_by_those_who_only_poll) {
+  World world(of(2));
+  auto workers = joined(world, 2);
+  for (auto& worker : workers) ASSERT_EQ(worker->party.arrive(), Status::ready);
+  for (auto& worker : workers) ASSERT_THAT(worker->party.wait(at_once), is(Status::ready, 1));
+  workers[1]->die();
+  Barrier::Outcome outcome;
+  ASSERT_TRUE(test::eventually([&] {
+    outcome = workers[0]->party.arrive_and_wait(at_once);
+    return outcome.status != Status::timeout;
+  }));
+  EXPECT_EQ(outcome.status, Status::peer_died);
 }
 
 TEST_P(BarrierOf, death_after_arrival_is_told_in_the_next_epoch) {

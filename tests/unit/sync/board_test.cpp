@@ -9,6 +9,7 @@
 
 #include "support/block.hpp"
 #include "support/fake_peers.hpp"
+#include "support/process.hpp"
 
 namespace heddle {
 namespace {
@@ -93,6 +94,20 @@ TEST_F(BoardTest, a_dead_workers_item_is_taken_by_another_while_it_waits) {
   EXPECT_EQ(item, lost);
   board.finish(item);
   EXPECT_TRUE(board.is_done(1));
+}
+
+TEST_F(BoardTest, who_only_polls_finds_the_dead_too) {
+  FakePeers self(table_, 0);
+  FakePeers victim(table_, 1);
+  Board board(memory(), self);
+  Board dying(memory(), victim);
+  const std::uint32_t lost = take(dying, 1);
+  for (std::uint32_t i = 1; i < items; ++i) board.finish(take(board, 1));
+  table_.kill(victim.self());
+  std::uint32_t item = items;
+  ASSERT_TRUE(
+      test::eventually([&] { return board.take(1, item, Deadline::now()) == Status::ready; }));
+  EXPECT_EQ(item, lost);
 }
 
 TEST_F(BoardTest, what_the_dead_had_finished_stays_finished) {
