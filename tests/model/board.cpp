@@ -118,7 +118,7 @@ std::vector<Scenario> board_scenarios() {
       {"board/death", {.preemptions = 2, .deaths = 1, .stale = 1}, deaths},
       {"board/two_deaths", {.preemptions = 1, .deaths = 2, .stale = 0}, two_deaths},
       {"board/dead_waker",
-       {.preemptions = 2, .deaths = 1, .stale = 0, .inner_timeouts = false},
+       {.preemptions = 1, .deaths = 1, .stale = 2, .inner_timeouts = false},
        dead_waker},
       {"board/newcomer", {.preemptions = 2, .deaths = 2, .stale = 1}, newcomer},
   };

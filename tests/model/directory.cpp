@@ -256,7 +256,7 @@ std::vector<Scenario> directory_scenarios() {
        {.preemptions = 1, .deaths = 2, .stale = 0},
        [](Run& run) { creators(run, 2, 3); }},
       {"directory/dead_waker",
-       {.preemptions = 2, .deaths = 1, .stale = 0, .inner_timeouts = false},
+       {.preemptions = 1, .deaths = 1, .stale = 2, .inner_timeouts = false},
        dead_waker},
       {"directory/orphan", {.preemptions = 2, .deaths = 1, .stale = 1}, orphan},
       {"directory/tombstone", {.preemptions = 2, .deaths = 1, .stale = 1}, tombstone},

@@ -128,6 +128,17 @@ void dead_waker(Run& run) {
   run.process("sleeper", false, [&gate] { wait_until(gate, 1); });
 }
 
+// Recovery wakes by itself, not by the bit. A sleeper that was about to sleep finds the count moved,
+// and that is all it has of the repair.
+void recovered(Run& run) {
+  auto& gate = run.shared<Gate>("gate");
+  run.process("sleeper", false, [&gate] { wait_until(gate, 1); });
+  run.process("recoverer", false, [&gate] {
+    gate.state.store(1, relaxed);
+    gate.event.wake_regardless();
+  });
+}
+
 // A sleeper dies, perhaps with the wake-up that it was given; the other gets a token all the same.
 void dead_sleeper(Run& run) {
   auto& gate = run.shared<Gate>("gate");
@@ -157,6 +168,7 @@ std::vector<Scenario> wait_scenarios() {
        {.preemptions = 3, .stale = 2, .inner_timeouts = false},
        one_after_rmw},
       {"wait/notify_after_rmw", awake, notify_after_rmw},
+      {"wait/recovered", awake, recovered},
       {"wait/dead_waker", deaths, dead_waker},
       {"wait/dead_sleeper",
        {.preemptions = 2, .deaths = 1, .stale = 1, .inner_timeouts = false},

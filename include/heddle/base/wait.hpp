@@ -91,7 +91,8 @@ class Event {
   /// Wakes everybody whatever the bit says: for recovery, since a waker may have died between
   /// taking the bit and waking.
   void wake_regardless() noexcept {
-    word_.fetch_add(one_count, relaxed);
+    // The repair, for a sleeper that finds the count moved and looks once more. -> WAIT.announced
+    word_.fetch_add(one_count, release("WAIT.recovered"));
     futex_wake(word_, all_sleepers);
   }
 
