@@ -167,6 +167,25 @@ void weak_fences(Run& run) {
   run.finally([&missed] { check(!(missed[0] && missed[1]), "one of the two sees the other"); });
 }
 
+// Fences order atomic accesses, not plain ones. Who finds `go` knows that the writer's fence came
+// first (else it would have seen `asked`), but nothing synchronises with it: a race all the same.
+void ordered_by_fences(Run& run) {
+  auto& data = run.shared<std::uint64_t>("data");
+  auto* words = run.shared<std::array<Word, 16>>("words").data();
+  Word& asked = words[0];
+  Word& go = words[8];
+  run.process("writer", false, [&] {
+    data = 1;
+    fence(seq_cst("CONTROL.fence"));
+    if (asked.load(relaxed) == 0) go.store(1, relaxed);
+  });
+  run.process("reader", false, [&] {
+    asked.store(1, relaxed);
+    fence(seq_cst("CONTROL.fence"));
+    if (go.load(relaxed) == 1) check(data == 1, "the message is complete");
+  });
+}
+
 // ---- good ones: the model must not see what C++ forbids
 
 void message(Run& run) {
@@ -248,6 +267,7 @@ std::vector<Scenario> control_scenarios() {
       {"control/relaxed_message", bounds, relaxed_message, true},
       {"control/store_buffering", bounds, store_buffering, true},
       {"control/weak_fences", bounds, weak_fences, true},
+      {"control/ordered_by_fences", bounds, ordered_by_fences, true},
       {"control/bare_seqlock", bounds, bare_seqlock, true},
       {"control/ticket_ring", bounds, ticket_ring, true},
       {"control/lost_wake", awake, lost_wake, true},

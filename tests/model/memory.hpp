@@ -10,10 +10,11 @@
 //   store    release carries the whole view, relaxed that of the last release fence; a
 //            read-modify-write reads the newest store and passes its view on (release sequences)
 //   fence    acquire: joins what relaxed loads have kept.  release: what relaxed stores will carry
-//   seq_cst  fences join one global view, both ways. A seq_cst load also reads nothing older than
-//            what a seq_cst access or a thread at a seq_cst fence has seen; a later fence knows the
-//            seq_cst accesses before it. That is [atomics.order] 4, with the order S taken to be
-//            the order of execution
+//   seq_cst  fences join one global view, both ways, but for what is plain, which nothing but
+//            happens-before orders. A seq_cst load also reads nothing older than what a seq_cst
+//            access or a thread at a seq_cst fence has seen; a later fence knows the seq_cst
+//            accesses before it. That is [atomics.order] 4, with the order S taken to be the
+//            order of execution
 //   plain    must be ordered by views with every other access that conflicts: else a data race
 // Exact for C++20 but for two things, which make it explore too little: modification order and S
 // follow the order of execution (no 2+2W), and no load reads a store that comes later (no load
@@ -91,6 +92,7 @@ class Memory {
       fresh.address = byte;
       fresh.bytes = bytes;
       fresh.id = new_id();
+      plain_[fresh.id] = false;
       fresh.last = 0;
       if (fresh.stores.empty()) fresh.stores.emplace_back();
       fresh.stores[0].value = native(byte, bytes);
@@ -131,6 +133,7 @@ class Memory {
     Store& store = at.stores[at.last];
     store.value = value;
     store.plain = plain;
+    plain_[at.id] = plain;
     p.now.at[at.id] = at.last;
     copy(store.view, releases(strength) ? p.now : p.released);
     raise(store.view, at.id, at.last);
@@ -143,7 +146,9 @@ class Memory {
     Process& p = processes_[process];
     if (acquires(strength)) join(p.now, p.kept);
     if (strength == Strength::seq_cst) {
-      join(p.now, sc_fence_);
+      for (std::size_t i = 0; i < next_id_; ++i) {
+        if (!plain_[i]) p.now.at[i] = std::max(p.now.at[i], sc_fence_.at[i]);
+      }
       join(p.now, sc_access_);
       join(sc_fence_, p.now);
     }
@@ -173,6 +178,7 @@ class Memory {
   }
   void mark_plain_read(std::size_t process, Location& at) {
     if (at.reader_id[process] == 0) at.reader_id[process] = new_id();
+    plain_[at.reader_id[process]] = true;
     processes_[process].now.at[at.reader_id[process]] = ++at.reads[process];
   }
   bool is_full() const { return next_id_ >= most_ids; }
@@ -220,6 +226,7 @@ class Memory {
   std::uint16_t next_id_ = 1;
   std::array<Process, most_processes> processes_{};
   View sc_fence_, sc_access_;
+  std::array<bool, most_ids> plain_{};  // ids of plain accesses, which only happens-before orders
 };
 
 }  // namespace heddle::model
