@@ -184,7 +184,7 @@ TEST_F(DirectoryTest, creators_that_race_for_a_name_make_one_object) {  // DIR-1
         for (const std::byte byte : object) ASSERT_EQ(byte, std::byte{0x11});
       }
     };
-    std::thread thread([&] { run(anna_, one, other); });
+    std::thread thread([&, &one = one, &other = other] { run(anna_, one, other); });
     run(bert_, other, one);
     thread.join();
     ASSERT_EQ(formats, 2) << "round " << round;
@@ -320,7 +320,7 @@ TEST_F(DirectoryTest,
 TEST_F(DirectoryTest, a_name_waits_for_one_with_the_same_tag_that_is_being_made) {  // DIR-1
   const auto [one, other] = colliding_names(entries);
   Victim victim(*this, anna_, one);
-  EXPECT_EQ(error_of([&] {
+  EXPECT_EQ(error_of([&, &other = other] {
               directory_.find_or_create(other, spec(), bert_, Deadline::after(5ms), format_nothing);
             }).code(),
             Errc::timeout);
