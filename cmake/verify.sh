@@ -9,10 +9,10 @@ parts=(model mutations kills storm fuzz sanitize)
 declare -A about=(
   [model]="the mechanisms in every schedule within bounds, then at random; about 5 minutes"
   [mutations]="every order weakened, every repair left out: each must be caught; about 4 minutes"
-  [kills]="each operation killed at each of its instructions; about 3 minutes"
+  [kills]="each operation killed at each of its instructions; about 2 minutes"
   [storm]="processes at work on everything, killed at random; about 3 minutes"
   [fuzz]="damaged segments opened and used, for 2 minutes after a minute of building"
-  [sanitize]="the tests under each sanitizer; about 5 minutes, and at first 5 of building"
+  [sanitize]="the tests under each sanitizer; about 6 minutes, and at first 5 of building"
 )
 logs=$root/build/verify
 json=''     # where the table of mutations goes
