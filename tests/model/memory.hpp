@@ -71,6 +71,7 @@ class Memory {
     for (Process& process : processes_) {
       process = {};
       process.tick_id = new_id();
+      plain_[process.tick_id] = true;
     }
     sc_fence_ = {};
     sc_access_ = {};

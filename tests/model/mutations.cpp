@@ -145,11 +145,13 @@ Verdict try_mutation(const Mutation& mutation, const std::vector<Scenario>& scen
     verdict.claim = result.claim;
     return true;
   };
-  // A little of each scenario before much of one: most are caught within a second.
+  // A little of each scenario before much of one: most are caught within seconds.
   for (const std::uint64_t most : {executions / 100, executions / 10, executions}) {
     for (const Scenario* scenario : order) {
-      if (tried(*scenario, {.executions = most, .seed = 1})) return verdict;
       if (tried(*scenario, {.executions = most})) return verdict;
+    }
+    for (const Scenario* scenario : order) {
+      if (tried(*scenario, {.executions = most, .seed = 1})) return verdict;
     }
   }
   for (const Scenario* scenario : order) {

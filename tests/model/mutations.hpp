@@ -25,7 +25,7 @@ struct Verdict {
   double seconds = 0;
 };
 
-/// Explores the scenarios of the tag's mechanism until one fails: at random and depth first, for a few
+/// Explores the scenarios of the tag's mechanism until one fails: depth first and at random, for a few
 /// runs each, then more, up to `executions`; and at random with wider bounds.
 Verdict try_mutation(const Mutation& mutation, const std::vector<Scenario>& scenarios,
                      std::uint64_t executions);

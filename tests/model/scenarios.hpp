@@ -9,7 +9,7 @@ namespace heddle::model {
 std::vector<Scenario> control_scenarios();  // known-bad protocols, and what C++ guarantees
 std::vector<Scenario> history_scenarios();  // linearizability
 std::vector<Scenario> progress_scenarios();
-std::vector<Scenario> draft_scenarios();    // and what reviews found in earlier drafts
+std::vector<Scenario> draft_scenarios();  // and what reviews found in earlier drafts
 std::vector<Scenario> slot_scenarios();
 std::vector<Scenario> board_scenarios();
 std::vector<Scenario> queue_scenarios();

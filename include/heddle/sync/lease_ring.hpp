@@ -53,7 +53,9 @@
 //   QUEUE-6  Nobody sleeps past its task or slot: commit, lease and complete are seq_cst, and then
 //            look for sleepers (Event::notify_one_after_rmw has the argument). A slot that became
 //            free out of order cannot be used before the QUEUED or FILLING in front of it is
-//            passed: who passes that wakes the producers.
+//            passed: who passes that wakes the producers. (A completion that found nobody asleep
+//            comes before the sleeper's fence in S, that before the lease of the slot in front, that
+//            before QUEUE.way's look.)
 //   QUEUE-7  Whoever goes past a ticket, by its word or by a hint, knows what those knew who went
 //            before: so the one look of QUEUE-2 is at a word no older than what it stands for, and
 //            `empty` is linearizable. (Relaxed, one could hear `empty` with one's own task waiting.)
