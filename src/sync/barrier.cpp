@@ -60,8 +60,13 @@ Barrier::Party Barrier::join(Deadline deadline) {
   party.barrier_ = *this;
   std::uint64_t open = 0;
   const auto claimed = [&] {
-    open = epoch_of(look()) + 1;
+    const std::uint64_t outcome = look();
+    open = epoch_of(outcome) + 1;
     party.place_ = claim(open);
+    if (party.place_ == nullptr && open == gathering) {  // all founders are there: then it is over
+      open = epoch_of(advance(outcome)) + 1;
+      party.place_ = claim(open);
+    }
     return party.place_ != nullptr;
   };
   const auto hopeless = [&] {
@@ -86,12 +91,14 @@ Barrier::Party Barrier::join(Deadline deadline) {
 
   // The epoch may have ended before the claim was seen: then some take the newcomer for a member
   // of the next one, and others do not. So it arrives there as well, until none has overlooked it.
+  // Nobody can have overlooked a founder: BARRIER-5.
+  const bool is_founder = stamp_of(party.place_->load(relaxed)) == 1;
   party.arrived_ = std::max(open, gathering);
   for (;;) {
     fence(seq_cst("BARRIER.after_claim"));  // the claim, then the outcome
     party.outcome_ = look();
     open = epoch_of(party.outcome_) + 1;
-    if (open <= party.arrived_) break;
+    if (open <= party.arrived_ || is_founder) break;
     party.arrived_ = open;
     party.place_->store(place_word(open, peers_->self()), release("BARRIER.arrive"));
   }
@@ -103,7 +110,7 @@ Barrier::Party Barrier::join(Deadline deadline) {
 // Claims a place for a newcomer that has seen `open` as the open epoch.
 Barrier::Word* Barrier::claim(std::uint64_t open) noexcept {
   const bool gathers = open == gathering;
-  for (std::uint32_t i = 0; i < max_parties_; ++i) {
+  for (std::uint32_t i = 0; i < (gathers ? parties_ : max_parties_); ++i) {  // BARRIER-5
     std::uint64_t word = place(i).load(relaxed);
     if (owner_of(word)) {
       const bool is_reported = arrived_of(word) + 1 < open;

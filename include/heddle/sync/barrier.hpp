@@ -16,6 +16,9 @@
 //                 BARRIER-3  its outcome stays until every living member has seen it (they arrive
 //                            at the next epoch only then, and by BARRIER-2 it ends no sooner)
 //                 BARRIER-4  `arrived` of a place never falls; a claim of a gone place raises it
+//                 BARRIER-5  the time before the first epoch ends when the first `parties` places are
+//                            taken, and until then no others are: so whoever was the first to take
+//                            one of them (stamp 1) was counted, and is waited for in epoch 1
 // Edges           .arrive .claim .leave .gone -> .scan, .end -> .pass: what was done before the end
 //                 of an epoch is seen after it
 //                 arrive, fence -> scan | arrive, fence -> scan: of two last ones, one sees both
@@ -73,8 +76,8 @@ class Barrier {
   static void repair(std::span<std::byte> memory, const Dead& dead) noexcept;
 
   /// Takes a place. The open epoch does not wait for the newcomer, who arrives first at the next.
-  /// The first epoch opens when `parties` have joined; until then newcomers take over the places of
-  /// those that died. Throws Error: too_many when each place has a living owner; timeout when
+  /// The first epoch opens when `parties` have joined, and waits for them; until then newcomers take
+  /// over the places of those that died or left (and may find that it has opened without them). Throws Error: too_many when each place has a living owner; timeout when
   /// those of the dead do not come free in time; closed in a forked child.
   Party join(Deadline deadline = Deadline::never());
 
