@@ -381,6 +381,39 @@ void abandoned_for_ever(Run& run) {
   });
 }
 
+// A consumer looks through the ring for a returned task, and finds in front of it one that is committed
+// late just now, of which `returned` does not speak yet.
+void late_beside_returned(Run& run) {
+  auto& world = run.ghost<World>(run, 3U, 4U);
+  Peers& slow = joined(run, world, 0);
+  LeaseRing ring(world.memory, *LeaseRingShape::of(world.memory), slow);
+  auto& first = run.ghost<LeaseRing::Reservation>();
+  check(ring.try_reserve(first) == Status::ready, "there are four slots");
+  Queue filler(world.memory, slow);
+  push(world, filler, 2);
+  Queue returner(world.memory, joined(run, world, 1));
+  auto task = returner.try_pop();
+  check(static_cast<bool>(task) && task.fail() == Status::ready, "a task is there, and given back");
+  world.begun[1] = true;
+  run.process("slow", false, [&world, &first, at = ring.payload_at()] {
+    *reinterpret_cast<std::uint64_t*>(first.payload(at)) = 1;
+    check(first.commit() == Status::ready, "QUEUE-1: a slow producer's slot stays its own");
+    world.pushed[1] = true;
+  });
+  Peers& third = joined(run, world, 2);
+  run.process("consumer", false, [&world, &third] {
+    Queue queue(world.memory, third);
+    queue.wait_strategy(WaitStrategy::sleep);
+    for (int n = 0; n < 2; ++n) {
+      auto got = queue.pop();
+      check(static_cast<bool>(got), "a pop for ever ends with a task");
+      begin_task(world, got);
+      end_task(world, got);
+    }
+  });
+  run.finally([&world] { check_end(world); });
+}
+
 // Every slot is leased. One worker completes its task and goes: the producer must hear of it.
 void room(Run& run) {
   auto& world = run.ghost<World>(run, 2U);
@@ -648,6 +681,7 @@ std::vector<Scenario> queue_scenarios() {
       {"queue/two_pushes_one_bit", awake(1, 2), two_pushes_one_bit},
       {"queue/give_back", awake(1, 1), give_back},
       {"queue/late_commit", awake(2, 0), late_commit},
+      {"queue/late_beside_returned", awake(2, 1), late_beside_returned},
       {"queue/abandoned_for_ever", {.preemptions = 1, .deaths = 1, .stale = 0}, abandoned_for_ever},
       {"queue/close", awake(1, 0), close},
       {"queue/push_and_drain", awake(1, 1), push_and_drain},
