@@ -252,7 +252,12 @@ std::vector<Scenario> directory_scenarios() {
       {"directory/dead_creator",
        {.preemptions = 2, .deaths = 1, .stale = 1},
        [](Run& run) { creators(run, 1, 2); }},
+      // Two find the dead creator. One is slow, and finds its repair done by the other, who then claims the
+      // name: the word that it has seen is not damaged.
       {"directory/three",
+       {.preemptions = 2, .deaths = 1, .stale = 1},
+       [](Run& run) { creators(run, 1, 3); }},
+      {"directory/two_deaths",
        {.preemptions = 1, .deaths = 2, .stale = 0},
        [](Run& run) { creators(run, 2, 3); }},
       {"directory/dead_waker",

@@ -14,6 +14,7 @@
 // Edges           PART.free -> PART.join     a newcomer sees every word of its place repaired
 //                 PART.join -> PART.look     who sees ALIVE(t) finds its token held
 //                 PART.dead -> PART.look     a second recoverer sees what the dead did
+//                 PART.free -> PART.still    and one that is too late, what was repaired
 //                 (LIVE-1: the kernel gives a token free after its process has stopped for good, so
 //                 a look that finds it free synchronises with all that the process did)
 // On death        before ALIVE(t): nothing is left.  ALIVE(t): anyone sets DEAD(t).  A recoverer:

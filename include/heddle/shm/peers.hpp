@@ -46,8 +46,9 @@ class Dead {
 
   Owner owner() const noexcept { return owner_; }
   bool owns(std::uint64_t owner_bits) const noexcept { return owner_.bits() == owner_bits; }
-  /// Whether the place is still that of the dead: nobody has joined there since.
-  bool still() const noexcept { return entry_.load(relaxed) == dead_word_; }
+  /// Whether the place is still that of the dead. If not, another has finished a whole pass of repair,
+  /// and from here on the caller sees its outcome. <- PART.free
+  bool still() const noexcept { return entry_.load(acquire("PART.still")) == dead_word_; }
 
  private:
   Owner owner_;
@@ -68,7 +69,7 @@ class Peers {
   bool present() const noexcept { return *present_ != 0; }
 
   /// If `other` is dead: repairs all that it held, in every object of the segment, and returns
-  /// true. False while it lives (a stopped process lives), for nobody and for oneself.
+  /// true; whoever may have done it, the caller sees it done. False while it lives (a stopped process lives), for nobody and for oneself.
   /// True also when its place is free or does not exist. So a word that names `other`, was read with
   /// acquire before and is the same after, is damaged: who tries again because of it may do so for
   /// ever.
