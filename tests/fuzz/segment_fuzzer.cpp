@@ -187,7 +187,7 @@ class Member {
   explicit Member(Segment segment) : segment_(std::move(segment)) {}
 
   void use(Input& input) {
-    const unsigned group = input.byte() % groups.size();
+    const unsigned group = static_cast<unsigned>(input.byte() % groups.size());
     use(group, input.byte() % groups[group].choices, input);
   }
   void use_everything(Input& input) {

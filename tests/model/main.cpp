@@ -205,10 +205,10 @@ int mutate_all(const Options& options) {
       mutations.size(), jobs(options),
       [&](std::size_t i) -> nlohmann::json {
         const Verdict verdict = try_mutation(mutations[i], scenarios, executions);
-        return {{"mutation", describe(mutations[i])},       {"tag", mutations[i].tag},
-                {"weakened_to", weakened_to(mutations[i])}, {"caught_by", verdict.caught_by},
-                {"executions", verdict.executions},         {"seconds", verdict.seconds},
-                {"claim", verdict.claim.substr(0, 60)}};
+        return {{"mutation", describe(mutations[i])}, {"tag", mutations[i].tag},
+                {"order", order_of(mutations[i])},    {"weakened_to", weakened_to(mutations[i])},
+                {"caught_by", verdict.caught_by},     {"executions", verdict.executions},
+                {"seconds", verdict.seconds},         {"claim", verdict.claim.substr(0, 60)}};
       },
       [&](nlohmann::json told) {
         const auto caught_by = told["caught_by"].get<std::string>();

@@ -95,12 +95,15 @@ std::string weakened_to(const Mutation& mutation) {
   return "?";
 }
 
-std::string describe(const Mutation& mutation) {
-  std::string from = "repair";
+std::string order_of(const Mutation& mutation) {
   for (const Named& one : strengths) {
-    if (one.strength == mutation.from && one.strength != Strength::relaxed) from = one.name;
+    if (one.strength == mutation.from && one.strength != Strength::relaxed) return one.name;
   }
-  return mutation.tag + " " + from + " -> " + weakened_to(mutation);
+  return "repair";
+}
+
+std::string describe(const Mutation& mutation) {
+  return mutation.tag + " " + order_of(mutation) + " -> " + weakened_to(mutation);
 }
 
 std::vector<Mutation> mutations_of(const std::string& name) {

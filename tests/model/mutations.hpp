@@ -14,6 +14,7 @@ std::vector<Mutation> all_mutations();
 /// Those of one tag, "SLOT.publish", or one of them, "SLOT.publish:acquire" or "SLOT.recheck:removed".
 /// Throws std::invalid_argument for an unknown one.
 std::vector<Mutation> mutations_of(const std::string& name);
+std::string order_of(const Mutation& mutation);
 std::string weakened_to(const Mutation& mutation);
 std::string describe(const Mutation& mutation);
 
