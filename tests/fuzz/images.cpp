@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdlib>
+#include <cstring>
 #include <numeric>
 #include <optional>
 #include <string_view>
@@ -67,8 +68,10 @@ Image image_of(Segment& segment) {
   image.regions = {{0, sizeof(SegmentHeader)},
                    {page_bytes, directory - page_bytes},
                    {directory, objects * sizeof(DirectoryEntry)}};
-  const auto* entries = reinterpret_cast<const DirectoryEntry*>(image.bytes.data() + directory);
-  for (const DirectoryEntry& entry : std::span(entries, objects)) {
+  std::vector<DirectoryEntry> entries(objects);
+  std::memcpy(static_cast<void*>(entries.data()), image.bytes.data() + directory,
+              objects * sizeof(DirectoryEntry));
+  for (const DirectoryEntry& entry : entries) {
     if (entry.bytes == 0) continue;
     image.regions.push_back({entry.offset, entry.bytes});
     if (entry.name == std::string_view(event_ring)) image.events = image.regions.back();
