@@ -1,5 +1,7 @@
 #include "heddle/sync/slot_core.hpp"
 
+#include <algorithm>
+#include <cstring>
 #include <string>
 
 namespace heddle {
@@ -20,6 +22,20 @@ bool try_and_recover(Try&& attempt, Recover&& recover_holders) {
     if (!found) return false;
   }
   return true;
+}
+
+// copy_out of a part, which may begin and end within a word.
+void copy_part_out(void* to, const SharedWord* value, std::size_t at, std::size_t bytes) noexcept {
+  auto* target = static_cast<std::byte*>(to);
+  if (const std::size_t skipped = at % 8) {
+    const std::uint64_t word = value[at / 8].load(relaxed);
+    const std::size_t head = std::min(8 - skipped, bytes);
+    std::memcpy(target, reinterpret_cast<const std::byte*>(&word) + skipped, head);
+    target += head;
+    at += head;
+    bytes -= head;
+  }
+  copy_out(target, value + at / 8, bytes);
 }
 
 }  // namespace
@@ -94,7 +110,9 @@ SlotCore::SlotCore(std::span<std::byte> memory, Peers& peers, std::size_t elemen
 
 // --- reading
 
-Reading SlotCore::pull(void* to) const noexcept {
+// copy(meta, value) reads what it wants of the newest buffer; it counts if the answer is ready.
+template <class Copy>
+Reading SlotCore::read(Copy&& copy) const noexcept {
   for (int attempt = 0; attempt < most_attempts; ++attempt) {
     const std::uint64_t seen = latest().load(acquire("SLOT.pull"));  // <- SLOT.publish
     const Version version = version_of(seen);
@@ -107,13 +125,24 @@ Reading SlotCore::pull(void* to) const noexcept {
     if (meta.version.load(relaxed) != version) continue;  // overtaken: latest has moved on
     if (generation_of(meta.word.load(relaxed)) != complete) continue;  // no copy in vain
     const auto published_at = static_cast<std::int64_t>(meta.published_at.load(relaxed));
-    copy_out(to, value_at(buffer_of(seen)), shape_.value_bytes);
+    copy(meta, value_at(buffer_of(seen)));
     fence(acquire("SLOT.recheck"));  // <- SLOT.claimed: if a byte is newer, so is the generation
     if (generation_of(meta.word.load(relaxed)) == complete) {  // SLOT-2
       return {Status::ready, version, published_at};
     }
   }
   return {Status::busy, 0, 0};
+}
+
+Reading SlotCore::pull(void* to) const noexcept {
+  return read([&](const Meta& /*meta*/, const SharedWord* value) {
+    copy_out(to, value, shape_.value_bytes);
+  });
+}
+
+Reading SlotCore::pull(void* to, std::size_t at, std::size_t bytes) const noexcept {
+  return read(
+      [&](const Meta& /*meta*/, const SharedWord* value) { copy_part_out(to, value, at, bytes); });
 }
 
 Status SlotCore::wait_newer(Version than, Deadline deadline, WaitStrategy strategy) noexcept {

@@ -129,6 +129,33 @@ void copy(Run& run) {
   run.finally([&world] { check_end(world); });
 }
 
+// Four halves of words, of which the two in the middle are pulled: the end of one word and the
+// beginning of the next.
+void part(Run& run) {
+  using Halves = Slot<std::uint32_t[]>;
+  const Halves::Options options{.count = 4, .views = 0, .publishers = 1, .buffers = 2};
+  auto& participants = run.ghost<Participants>(run, 2U);
+  const std::span<std::byte> memory = run.memory("slot", Halves::bytes(options));
+  Halves::format(memory, options);
+  Peers& first = run.ghost<ModelPeers>(participants, 0U);
+  run.process("publisher", false, [memory, &first] {
+    Halves slot(memory, first);
+    auto publisher = slot.publisher();
+    for (std::uint32_t n = 1; n <= 3; ++n) {
+      const std::array<std::uint32_t, 4> value{n + 20, n, ~n, n + 30};
+      check(publisher.publish(value) == Status::ready, "publish finds a buffer");
+    }
+  });
+  Peers& second = run.ghost<ModelPeers>(participants, 1U);
+  run.process("reader", false, [memory, &second] {
+    Halves slot(memory, second);
+    std::array<std::uint32_t, 2> value{};
+    const Reading reading = slot.pull(1, value);
+    if (reading)
+      check(value[0] == reading.version && value[1] == ~value[0], "SLOT-2: a part is torn");
+  });
+}
+
 // Two publishers, three buffers, two readers by copy; one publisher may die.
 void two_publishers(Run& run) {
   auto& world =
@@ -482,6 +509,7 @@ void places_of_the_dead(Run& run) {
 std::vector<Scenario> slot_scenarios() {
   return {
       {"slot/copy", {.preemptions = 2, .stale = 2}, copy},
+      {"slot/part", {.preemptions = 2, .stale = 2}, part},
       {"slot/two_publishers", {.preemptions = 1, .deaths = 1, .stale = 1}, two_publishers},
       {"slot/all_at_once", {.preemptions = 1, .deaths = 1, .stale = 0}, all_at_once},
       {"slot/half_written", {.preemptions = 2, .deaths = 1, .stale = 1}, half_written},

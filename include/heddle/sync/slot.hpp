@@ -46,7 +46,14 @@ class Slot {
  public:
   using Element = std::remove_extent_t<T>;
   using Options = std::conditional_t<is_array, detail::SlotArrayOptions, detail::SlotOptions>;
-  static_assert(std::is_trivially_copyable_v<Element> && alignof(Element) <= cache_line);
+  static_assert(!std::is_bounded_array_v<T>,
+                "Slot<T[]> has its number of elements in its options: {.count = n}");
+  static_assert(
+      std::is_trivially_copyable_v<Element>,
+      "a slot copies bytes between processes: T is trivially copyable (no std::string, no "
+      "std::vector, no virtual functions; an array inside T or Slot<T[]> for many)");
+  static_assert(!std::is_pointer_v<Element>, "a pointer means nothing in another process");
+  static_assert(alignof(Element) <= cache_line, "a value begins at a cache line, or at a page");
 
   static constexpr ObjectKind kind = ObjectKind::slot;
   static constexpr ElementType element() { return element_type<Element>(); }
@@ -67,10 +74,16 @@ class Slot {
   /// Copies the newest value out. ready, empty (nothing published yet) or busy (publishers overtook
   /// every attempt: more buffers help). Wait-free; writes nothing to the segment.
   Reading pull(Element& value) const noexcept requires(!is_array) { return core_.pull(&value); }
-  /// As above; `values` has count() elements (fewer: invalid, nothing is copied, `closed`).
+  /// As above; `values` has count() elements (others: `invalid`, nothing is copied).
   Reading pull(std::span<Element> values) const noexcept requires is_array {
-    if (values.size() != count()) return {Status::closed, 0, 0};
+    if (values.size() != count()) return {Status::invalid, 0, 0};
     return core_.pull(values.data());
+  }
+  /// Copies a part of the newest value out: values.size() elements from number `first` on, all of
+  /// one version. Past the end: `invalid`, nothing is copied. Otherwise as above.
+  Reading pull(std::size_t first, std::span<Element> values) const noexcept requires is_array {
+    if (first > count() || values.size() > count() - first) return {Status::invalid, 0, 0};
+    return core_.pull(values.data(), first * sizeof(Element), values.size_bytes());
   }
 
   /// Waits until there is a version above `than`. ready, timeout, peer_died when a publisher has
@@ -102,9 +115,9 @@ class Slot {
     Status publish(const Element& value) noexcept requires(!is_array) {
       return core_.publish(&value);
     }
-    /// As above; `values` has count() elements (others: `closed`, nothing is published).
+    /// As above; `values` has count() elements (others: `invalid`, nothing is published).
     Status publish(std::span<const Element> values) noexcept requires is_array {
-      if (values.size() * sizeof(Element) != core_.shape().value_bytes) return Status::closed;
+      if (values.size() * sizeof(Element) != core_.shape().value_bytes) return Status::invalid;
       return core_.publish(values.data());
     }
 

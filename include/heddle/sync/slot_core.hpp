@@ -86,6 +86,8 @@ class SlotCore {
 
   // Reading. `to` has room for value_bytes.
   Reading pull(void* to) const noexcept;
+  /// `bytes` of the value, from byte number `at` on.
+  Reading pull(void* to, std::size_t at, std::size_t bytes) const noexcept;
   Version version() const noexcept { return version_of(latest().load(acquire("SLOT.pull"))); }
   Status wait_newer(Version than, Deadline deadline, WaitStrategy strategy) noexcept;
 
@@ -156,6 +158,8 @@ class SlotCore {
   }
 
   SlotCore() = default;
+  template <class Copy>
+  Reading read(Copy&& copy) const noexcept;
   bool attach(std::span<std::byte> memory) noexcept;
   Atomic<std::uint64_t>& latest() const noexcept { return header_->latest; }
   SharedWord* value_at(std::uint32_t buffer) const noexcept {

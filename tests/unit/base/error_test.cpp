@@ -13,8 +13,9 @@ namespace {
 TEST(Error, every_status_has_a_name_of_its_own) {
   std::set<std::string> names;
   int count = 0;
-  for (const Status status : {Status::ready, Status::timeout, Status::peer_died, Status::closed,
-                              Status::empty, Status::full, Status::busy, Status::lost_lease}) {
+  for (const Status status :
+       {Status::ready, Status::timeout, Status::peer_died, Status::closed, Status::empty,
+        Status::full, Status::busy, Status::lost_lease, Status::invalid}) {
     names.insert(to_string(status));
     ++count;
   }

@@ -99,9 +99,58 @@ TEST(Slot, an_array_of_another_length_is_refused_and_nothing_changes) {
   Slot<float[]> slot = f.open(self);
   auto publisher = slot.publisher();
   std::vector<float> five(5);
-  EXPECT_EQ(publisher.publish(five), Status::closed);
-  EXPECT_EQ(slot.pull(five).status, Status::closed);
+  EXPECT_EQ(publisher.publish(five), Status::invalid);
+  EXPECT_EQ(slot.pull(five).status, Status::invalid);
   EXPECT_EQ(slot.version(), 0U);
+}
+
+template <class Element>
+void pull_every_part() {
+  constexpr std::size_t count = 21;
+  Fixture<Element[]> f({.count = count});
+  FakePeers self(f.table, 0);
+  Slot<Element[]> slot = f.open(self);
+  std::vector<Element> sent(count);
+  std::iota(sent.begin(), sent.end(), Element{1});
+  auto publisher = slot.publisher();
+  ASSERT_EQ(publisher.publish(sent), Status::ready);
+  for (std::size_t first = 0; first <= count; ++first) {
+    for (std::size_t size = 0; size <= count - first; ++size) {
+      std::vector<Element> got(size + 1, Element{99});  // and one that must stay as it is
+      const Reading reading = slot.pull(first, std::span(got).first(size));
+      ASSERT_TRUE(reading);
+      EXPECT_EQ(reading.version, 1U);
+      EXPECT_TRUE(std::equal(got.begin(), got.end() - 1, sent.begin() + first)) << first;
+      EXPECT_EQ(got.back(), Element{99});
+    }
+  }
+}
+
+TEST(Slot, any_part_of_an_array_can_be_pulled) {
+  pull_every_part<std::uint8_t>();
+  pull_every_part<std::uint16_t>();
+  pull_every_part<float>();
+  pull_every_part<double>();
+  struct Three {
+    explicit Three(int n = 0) : bytes{static_cast<std::uint8_t>(n), 1, 2} {}
+    bool operator==(const Three&) const = default;
+    void operator++() { ++bytes[0]; }
+    std::array<std::uint8_t, 3> bytes;
+  };
+  pull_every_part<Three>();
+}
+
+TEST(Slot, a_part_past_the_end_is_refused) {
+  Fixture<float[]> f({.count = 4});
+  FakePeers self(f.table, 0);
+  Slot<float[]> slot = f.open(self);
+  auto publisher = slot.publisher();
+  std::vector<float> values(4, 1.0F);
+  EXPECT_EQ(slot.pull(1, std::span(values).first(2)).status, Status::empty);
+  ASSERT_EQ(publisher.publish(values), Status::ready);
+  EXPECT_EQ(slot.pull(1, values).status, Status::invalid);
+  EXPECT_EQ(slot.pull(5, std::span(values).first(0)).status, Status::invalid);
+  EXPECT_EQ(slot.pull(SIZE_MAX, std::span(values).first(2)).status, Status::invalid);
 }
 
 TEST(Slot, a_viewed_value_stays_while_others_are_published) {  // SLOT-3
