@@ -268,20 +268,20 @@ bool SlotCore::is_pinned(std::uint32_t buffer) const noexcept {
   return false;
 }
 
-bool SlotCore::claim_buffer(std::uint32_t& buffer, std::uint64_t& generation) noexcept {
+bool SlotCore::claim_buffer(Claim& claim) noexcept {
   for (;;) {
     const std::uint64_t before = latest().load(relaxed);
     bool disturbed = false;
     // From the one after the latest on, which is the oldest when nothing is pinned: a reader that
     // copies the latest has the longest time.
     for (std::uint32_t step = 1; step <= shape_.buffers; ++step) {
-      buffer = (buffer_of(before) + step) % shape_.buffers;
+      const std::uint32_t buffer = (buffer_of(before) + step) % shape_.buffers;
       Meta& meta = metas_[buffer];
       std::uint64_t word = meta.word.load(acquire("SLOT.reuse"));  // <- SLOT.idle
       if (owner_of(word)) continue;
       const std::uint64_t seen = latest().load(relaxed);                 // ordered by SLOT.reuse
       if (version_of(seen) != 0 && buffer_of(seen) == buffer) continue;  // SLOT-1
-      generation = generation_of(word) + 1;
+      const std::uint64_t generation = generation_of(word) + 1;
       // A release, as every claim is (at `Dead`); what it might acquire, SLOT.reuse has: no word has
       // the same value twice.
       if (!meta.word.compare_exchange(word, pack_word(generation, peers_->self()),
@@ -292,7 +292,10 @@ bool SlotCore::claim_buffer(std::uint32_t& buffer, std::uint64_t& generation) no
       // The claim, then the pins (pairs with SLOT.pinned), and the claim, then the bytes
       // (-> SLOT.recheck).
       fence(seq_cst("SLOT.claimed"));
-      if (!is_pinned(buffer)) return true;                                   // SLOT-3
+      if (!is_pinned(buffer)) {  // SLOT-3
+        claim = {Status::ready, buffer, generation};
+        return true;
+      }
       meta.word.store(pack_word(generation, nobody), release("SLOT.idle"));  // -> SLOT.reuse
     }
     // A buffer that was passed may have come free meanwhile, if others made progress.
@@ -300,26 +303,42 @@ bool SlotCore::claim_buffer(std::uint32_t& buffer, std::uint64_t& generation) no
   }
 }
 
-Status SlotCore::publish(const void* value) noexcept {
+SlotCore::Claim SlotCore::claim() noexcept {
+  Claim claim;
+  if (!peers_->present()) return claim;
+  const auto attempt = [&] { return claim_buffer(claim); };
+  if (!try_and_recover(attempt, [&] { return recover_holders(); })) claim.status = Status::busy;
+  return claim;
+}
+
+Status SlotCore::commit(const Claim& claim) noexcept {
   if (!peers_->present()) return Status::closed;
-  std::uint32_t buffer = 0;
-  std::uint64_t generation = 0;
-  const auto claim = [&] { return claim_buffer(buffer, generation); };
-  if (!try_and_recover(claim, [&] { return recover_holders(); })) return Status::busy;
-  Meta& meta = metas_[buffer];
-  copy_in(value_at(buffer), value, shape_.value_bytes);
+  Meta& meta = metas_[claim.buffer];
   meta.published_at.store(static_cast<std::uint64_t>(monotonic_ns()), relaxed);
   std::uint64_t seen = latest().load(relaxed);
   meta.version.store(version_of(seen) + 1, relaxed);
-  meta.complete.store(generation, release("SLOT.complete"));  // -> SLOT.completed
+  meta.complete.store(claim.generation, release("SLOT.complete"));  // -> SLOT.completed
   // -> SLOT.pull, also by who reads a later version: latest is changed by exchanges alone.
-  while (!latest().compare_exchange(seen, pack_latest(version_of(seen) + 1, buffer),
+  while (!latest().compare_exchange(seen, pack_latest(version_of(seen) + 1, claim.buffer),
                                     release("SLOT.publish"))) {
     meta.version.store(version_of(seen) + 1, relaxed);  // another publisher was first
   }
-  meta.word.store(pack_word(generation, nobody), release("SLOT.idle"));  // -> SLOT.reuse
+  meta.word.store(pack_word(claim.generation, nobody), release("SLOT.idle"));  // -> SLOT.reuse
   header_->published.notify_all();
   return Status::ready;
+}
+
+void SlotCore::abandon(const Claim& claim) noexcept {
+  if (!peers_->present()) return;
+  Meta& meta = metas_[claim.buffer];
+  meta.word.store(pack_word(claim.generation, nobody), release("SLOT.idle"));  // -> SLOT.reuse
+}
+
+Status SlotCore::publish(const void* value) noexcept {
+  const Claim claim = this->claim();
+  if (claim.status != Status::ready) return claim.status;
+  copy_in(value_at(claim.buffer), value, shape_.value_bytes);
+  return commit(claim);
 }
 
 // --- death

@@ -226,6 +226,37 @@ void view(Run& run) {
   run.finally([&world] { check_end(world); });
 }
 
+// Loans are filled and views are read plainly: no race, whoever dies in the middle. (Readers by copy
+// would race: slot_core.hpp, "A loan".) A second publisher uses what was abandoned or left.
+void loan(Run& run) {
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 1, .publishers = 2, .buffers = 3}, 3U);
+  static constexpr std::array names{"loaner", "publisher"};
+  for (std::size_t i = 0; i < 2; ++i) {
+    Peers& peers = joined(run, world, i);
+    auto& slot = run.ghost<TestSlot>(world.memory, peers);
+    auto& publisher = run.ghost<TestSlot::Publisher>(slot.publisher());
+    run.process(names[i], i == 0, [&world, &publisher, i] {
+      for (std::uint64_t n = i * 8 + 1; n <= i * 8 + 2; ++n) {
+        auto loan = publisher.loan();
+        if (!loan) continue;
+        loan->first = n;
+        if (n == 1) continue;  // abandoned, half-written
+        loan->second = ~n;
+        world.begun |= std::uint64_t{1} << n;
+        if (loan.commit() == Status::ready) ++world.done;
+      }
+    });
+  }
+  Peers& peers = joined(run, world, 2);
+  auto& slot = run.ghost<TestSlot>(world.memory, peers);
+  auto& reader = run.ghost<TestSlot::Reader>(slot.reader());
+  run.process("viewer", false, [&world, &reader] {
+    for (int n = 0; n < 2; ++n) look(world, reader);
+  });
+  run.finally([&world] { check_end(world); });
+}
+
 // Whoever recovers a dead publisher may be slow, between its look at the buffer and its exchange. A
 // newcomer takes the place of the dead meanwhile, and that buffer: its claim has changed the word.
 void recovery(Run& run) {
@@ -514,6 +545,7 @@ std::vector<Scenario> slot_scenarios() {
       {"slot/all_at_once", {.preemptions = 1, .deaths = 1, .stale = 0}, all_at_once},
       {"slot/half_written", {.preemptions = 2, .deaths = 1, .stale = 1}, half_written},
       {"slot/view", {.preemptions = 2, .deaths = 1, .stale = 2}, view},
+      {"slot/loan", {.preemptions = 2, .deaths = 1, .stale = 1}, loan},
       {"slot/recovery", {.preemptions = 2, .deaths = 1, .stale = 1}, recovery},
       {"slot/slow_recoverer", {.preemptions = 2, .stale = 1}, slow_recoverer},
       {"slot/pins_before_the_fence", {.preemptions = 2, .stale = 2}, pins_before_the_fence},

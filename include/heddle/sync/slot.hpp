@@ -94,7 +94,9 @@ class Slot {
   }
 
   class Reader;
+  class Loan;
 
+  /// Has one buffer at a time. Stays where it is while its loan is open.
   class Publisher {
    public:
     Publisher(Publisher&& other) noexcept
@@ -109,23 +111,84 @@ class Slot {
     }
 
     /// Makes a copy of the value the newest one. ready; busy when every buffer is pinned or being
-    /// written by the living (cannot be with the default number of buffers); closed in a forked
-    /// child. Lock-free; no system call but to wake sleepers. Killed at any step: readers have the
+    /// written by the living (cannot be with the default number of buffers), and while this
+    /// publisher's loan is open; closed in a forked child. Lock-free; no system call but to wake sleepers. Killed at any step: readers have the
     /// old value or the new one.
     Status publish(const Element& value) noexcept requires(!is_array) {
-      return core_.publish(&value);
+      return has_loan_ ? Status::busy : core_.publish(&value);
     }
     /// As above; `values` has count() elements (others: `invalid`, nothing is published).
     Status publish(std::span<const Element> values) noexcept requires is_array {
       if (values.size() * sizeof(Element) != core_.shape().value_bytes) return Status::invalid;
-      return core_.publish(values.data());
+      return has_loan_ ? Status::busy : core_.publish(values.data());
     }
+
+    /// A buffer to fill in place, without a copy; test it before use: busy or closed, as publish.
+    /// Lock-free.
+    Loan loan() noexcept { return Loan(*this); }
 
    private:
     friend Slot;
+    friend Loan;
     explicit Publisher(const SlotCore& core) : core_(core), place_(core_.register_publisher()) {}
     SlotCore core_;
     std::uint32_t place_;
+    bool has_loan_ = false;
+  };
+
+  /// A buffer that its publisher fills in place and commits: the value is written once. Readers see
+  /// nothing of it before, and nothing at all if it is destroyed without commit, or its process
+  /// killed. What stands in it at first is an older value, or parts of several: write all of it.
+  /// (Readers by copy race with these writes, and discard what they have read: slot_core.hpp, "A
+  /// loan". Where that must not be, for ThreadSanitizer, pull by views or publish copies.)
+  class Loan {
+   public:
+    Loan(Loan&& other) noexcept
+        : publisher_(std::exchange(other.publisher_, nullptr)), claim_(other.claim_) {}
+    Loan& operator=(Loan&& other) noexcept {
+      std::swap(publisher_, other.publisher_);
+      std::swap(claim_, other.claim_);
+      return *this;
+    }
+    ~Loan() {
+      if (publisher_ == nullptr) return;
+      publisher_->core_.abandon(claim_);
+      publisher_->has_loan_ = false;
+    }
+
+    /// Whether there is a buffer: not if it was busy or closed, and no more after the commit.
+    explicit operator bool() const noexcept { return publisher_ != nullptr; }
+    Status status() const noexcept { return claim_.status; }
+    Element& operator*() const noexcept { return *elements(); }
+    Element* operator->() const noexcept { return elements(); }
+    std::span<Element> values() const noexcept {
+      return {elements(), publisher_->core_.shape().value_bytes / sizeof(Element)};
+    }
+
+    /// Makes what was written the newest value, and ends the loan. ready; without a buffer: why
+    /// there is none, which after a commit is closed. Lock-free; killed in it: published or not.
+    Status commit() noexcept {
+      if (publisher_ == nullptr) return claim_.status;
+      claim_.status = Status::closed;
+      publisher_->has_loan_ = false;
+      return std::exchange(publisher_, nullptr)->core_.commit(claim_);
+    }
+
+   private:
+    friend Publisher;
+    explicit Loan(Publisher& publisher) noexcept {
+      claim_ =
+          publisher.has_loan_ ? SlotCore::Claim{.status = Status::busy} : publisher.core_.claim();
+      if (claim_.status != Status::ready) return;
+      publisher.has_loan_ = true;
+      publisher_ = &publisher;
+    }
+    Element* elements() const noexcept {
+      return reinterpret_cast<Element*>(publisher_->core_.bytes_of(claim_));
+    }
+
+    Publisher* publisher_ = nullptr;
+    SlotCore::Claim claim_;
   };
 
   /// The newest value, in place: it is not overwritten until the view is destroyed.

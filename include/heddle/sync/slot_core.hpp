@@ -2,7 +2,7 @@
 
 // The slot's protocol, on untyped bytes. Programs use Slot<T> (slot.hpp).
 //
-// Who may call    publish, register, pin: any participant.  pull by copy: anyone who maps the memory
+// Who may call    publish, claim, register, pin: any participant.  pull by copy: anyone who maps the memory
 // Progress        pull by copy: wait-free, up to its bound of attempts; for one to fail, as many
 //                 publications must pass in one copy as there are buffers but one, less those that
 //                 are pinned or stand half-written.  publish: lock-free; it never waits for a reader.
@@ -14,7 +14,8 @@
 //                 pin             {owner:16, generation:32, buffer+1:16}
 //                 publisher       {generation:46, state:2, owner:16}
 // Steps           publish: claim an idle buffer (generation + 1) that latest does not name and no
-//                 pin names; write; version, complete; CAS latest; idle.
+//                 pin names; write; version, complete; CAS latest; idle.  An abandoned claim goes
+//                 idle without the steps between: to readers it is a half-written one of the dead.
 //                 pull: latest names (v, b); complete of b, version of b is v; copy; the generation
 //                 of b still is what complete was.
 // Invariants      SLOT-1  the buffer that latest names is complete, and is not claimed
@@ -29,6 +30,12 @@
 // Why SLOT-3      pin, fence, latest again | latest, claim, fence, pins: if the claimer misses the
 //                 pin, the reader's second look sees at least the latest that the claimer saw, which
 //                 is not this buffer, and lets go.
+// A loan          is a claim that the caller fills by plain writes. A reader by copy that has an old
+//                 latest may read some of them; its second look finds the claim's generation and it
+//                 discards them, as after publish. To C++ that read is a data race all the same,
+//                 since the writes are not atomic. On x86 and ARM it does no harm: the fence after
+//                 the claim orders plain writes too. ThreadSanitizer may report it. Readers by view
+//                 never race with a loan (SLOT-3).
 // Edges           SLOT.publish  -> SLOT.pull       the bytes, version and complete
 //                 SLOT.complete -> SLOT.completed  version, before who reads complete
 //                 SLOT.claimed (fence) -> SLOT.recheck (fence)   the seqlock's edge
@@ -97,9 +104,20 @@ class SlotCore {
   Reading pin_latest(std::uint32_t pin, const std::byte*& value) noexcept;
   void unpin(std::uint32_t pin) noexcept;
 
-  // Publishing.
+  // Publishing. A claim is a buffer that its claimer alone writes, until it commits or abandons it.
+  struct Claim {
+    Status status = Status::closed;  ///< ready: there is one
+    std::uint32_t buffer = 0;
+    std::uint64_t generation = 0;
+  };
   std::uint32_t register_publisher();  ///< throws Error{too_many}
   void unregister_publisher(std::uint32_t publisher) noexcept;
+  Claim claim() noexcept;  ///< busy: none is to be had
+  std::byte* bytes_of(const Claim& claim) const noexcept {
+    return reinterpret_cast<std::byte*>(value_at(claim.buffer));
+  }
+  Status commit(const Claim& claim) noexcept;
+  void abandon(const Claim& claim) noexcept;
   Status publish(const void* value) noexcept;
 
   Peers& peers() const noexcept { return *peers_; }
@@ -166,7 +184,7 @@ class SlotCore {
     return reinterpret_cast<SharedWord*>(values_ + buffer * stride_);
   }
   bool is_pinned(std::uint32_t buffer) const noexcept;
-  bool claim_buffer(std::uint32_t& buffer, std::uint64_t& generation) noexcept;
+  bool claim_buffer(Claim& claim) noexcept;
   bool recover_holders() noexcept;
   Status look_at_publishers() noexcept;
 

@@ -153,6 +153,88 @@ TEST(Slot, a_part_past_the_end_is_refused) {
   EXPECT_EQ(slot.pull(SIZE_MAX, std::span(values).first(2)).status, Status::invalid);
 }
 
+TEST(Slot, a_loan_is_seen_when_it_is_committed_and_not_before) {
+  Fixture<float[]> f({.count = 3});
+  FakePeers self(f.table, 0);
+  Slot<float[]> slot = f.open(self);
+  auto publisher = slot.publisher();
+  std::vector<float> got(3);
+  {
+    auto loan = publisher.loan();
+    ASSERT_TRUE(loan);
+    EXPECT_EQ(loan.status(), Status::ready);
+    ASSERT_EQ(loan.values().size(), 3U);
+    std::iota(loan.values().begin(), loan.values().end(), 1.0F);
+    EXPECT_EQ(slot.pull(got).status, Status::empty);
+    auto moved = std::move(loan);
+    EXPECT_FALSE(loan);  // NOLINT(bugprone-use-after-move)
+    EXPECT_EQ(moved.commit(), Status::ready);
+    EXPECT_FALSE(moved);
+    EXPECT_EQ(moved.commit(), Status::closed);  // once
+  }
+  const Reading reading = slot.pull(got);
+  ASSERT_TRUE(reading);
+  EXPECT_EQ(reading.version, 1U);
+  EXPECT_EQ(got, (std::vector<float>{1, 2, 3}));
+}
+
+TEST(Slot, an_abandoned_loan_is_never_seen_and_its_buffer_comes_free) {
+  Fixture<int> f({.views = 0, .publishers = 1});  // 2 buffers
+  FakePeers self(f.table, 0);
+  Slot<int> slot = f.open(self);
+  auto publisher = slot.publisher();
+  ASSERT_EQ(publisher.publish(1), Status::ready);
+  int value = 0;
+  for (int i = 0; i < 5; ++i) {
+    auto loan = publisher.loan();
+    ASSERT_TRUE(loan);
+    *loan = 77;
+    EXPECT_TRUE(slot.pull(value));
+    EXPECT_EQ(value, 1);
+  }
+  EXPECT_EQ(publisher.publish(2), Status::ready);
+  const Reading reading = slot.pull(value);
+  EXPECT_EQ(reading.version, 2U);
+  EXPECT_EQ(value, 2);
+}
+
+TEST(Slot, a_publisher_has_one_buffer_at_a_time) {
+  Fixture<int> f({.views = 2, .publishers = 2});
+  FakePeers self(f.table, 0);
+  Slot<int> slot = f.open(self);
+  auto publisher = slot.publisher();
+  auto other = slot.publisher();
+  {
+    auto loan = publisher.loan();
+    EXPECT_EQ(publisher.loan().status(), Status::busy);
+    EXPECT_EQ(publisher.loan().commit(), Status::busy);
+    EXPECT_EQ(publisher.publish(1), Status::busy);
+    EXPECT_EQ(other.publish(1), Status::ready);
+  }
+  EXPECT_EQ(publisher.publish(2), Status::ready);
+}
+
+TEST(Slot, a_dead_publishers_loan_is_given_back_unseen) {
+  Fixture<int> f({.views = 0, .publishers = 2, .buffers = 2});
+  FakePeers self(f.table, 0);
+  FakePeers victim(f.table, 1);
+  Slot<int> slot = f.open(self);
+  Slot<int> theirs = f.open(victim);
+  auto publisher = slot.publisher();
+  ASSERT_EQ(publisher.publish(1), Status::ready);
+  auto its_publisher = theirs.publisher();
+  auto loan = its_publisher.loan();
+  ASSERT_TRUE(loan);
+  *loan = 77;
+  EXPECT_EQ(publisher.publish(2), Status::busy);
+  f.table.kill(victim.self());
+  EXPECT_EQ(publisher.publish(2), Status::ready);
+  int value = 0;
+  EXPECT_EQ(slot.pull(value).version, 2U);
+  EXPECT_EQ(value, 2);
+  victim.forked();
+}
+
 TEST(Slot, a_viewed_value_stays_while_others_are_published) {  // SLOT-3
   Fixture<Sample> f({.views = 1, .publishers = 1});            // 3 buffers
   FakePeers self(f.table, 0);
@@ -391,7 +473,10 @@ TEST(Slot, a_forked_child_gets_closed) {
   auto publisher = slot.publisher();
   auto reader = slot.reader();
   ASSERT_EQ(publisher.publish(1), Status::ready);
+  auto loan = publisher.loan();
   self.forked();
+  EXPECT_EQ(loan.commit(), Status::closed);
+  EXPECT_EQ(publisher.loan().status(), Status::closed);
   EXPECT_EQ(publisher.publish(2), Status::closed);
   EXPECT_EQ(reader.pull().reading().status, Status::closed);
   EXPECT_EQ(slot.wait_newer(0, Deadline::never()), Status::closed);
