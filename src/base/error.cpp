@@ -23,6 +23,8 @@ const char* to_string(Status status) noexcept {
       return "busy";
     case Status::lost_lease:
       return "lost_lease";
+    case Status::overtaken:
+      return "overtaken";
     case Status::invalid:
       return "invalid";
   }

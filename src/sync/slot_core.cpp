@@ -311,16 +311,19 @@ SlotCore::Claim SlotCore::claim() noexcept {
   return claim;
 }
 
-Status SlotCore::commit(const Claim& claim) noexcept {
+Status SlotCore::commit(const Claim& claim, Version expected) noexcept {
   if (!peers_->present()) return Status::closed;
   Meta& meta = metas_[claim.buffer];
   meta.published_at.store(static_cast<std::uint64_t>(monotonic_ns()), relaxed);
   std::uint64_t seen = latest().load(relaxed);
+  const auto is_overtaken = [&] { return expected != any_version && version_of(seen) != expected; };
+  if (is_overtaken()) return abandon(claim), Status::overtaken;
   meta.version.store(version_of(seen) + 1, relaxed);
   meta.complete.store(claim.generation, release("SLOT.complete"));  // -> SLOT.completed
   // -> SLOT.pull, also by who reads a later version: latest is changed by exchanges alone.
   while (!latest().compare_exchange(seen, pack_latest(version_of(seen) + 1, claim.buffer),
                                     release("SLOT.publish"))) {
+    if (is_overtaken()) return abandon(claim), Status::overtaken;
     meta.version.store(version_of(seen) + 1, relaxed);  // another publisher was first
   }
   meta.word.store(pack_word(claim.generation, nobody), release("SLOT.idle"));  // -> SLOT.reuse
@@ -339,6 +342,14 @@ Status SlotCore::publish(const void* value) noexcept {
   if (claim.status != Status::ready) return claim.status;
   copy_in(value_at(claim.buffer), value, shape_.value_bytes);
   return commit(claim);
+}
+
+Status SlotCore::compare_and_publish(Version expected, const void* value) noexcept {
+  if (version() != expected) return peers_->present() ? Status::overtaken : Status::closed;
+  const Claim claim = this->claim();
+  if (claim.status != Status::ready) return claim.status;
+  copy_in(value_at(claim.buffer), value, shape_.value_bytes);
+  return commit(claim, expected);
 }
 
 // --- death

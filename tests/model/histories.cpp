@@ -1,5 +1,6 @@
 // Slot and queue against sequential objects: a register, and a bag of tasks with leases.
 
+#include <optional>
 #include <utility>
 
 #include "heddle/sync/slot.hpp"
@@ -47,20 +48,31 @@ void counter(Run& run) {
 struct Register {
   struct Call {
     std::uint64_t published;  // 0: it is a pull
+    std::optional<Version> expected = {};
   };
+  // Of a pull: the version and the value. Of a conditional publication: how many there were, and 0.
   using Result = std::pair<Version, std::uint64_t>;
   Version version = 0;
   std::uint64_t value = 0;
 
   bool apply(const Call& call, const Result* result) {
     if (call.published == 0) return result == nullptr || *result == Result(version, value);
+    if (call.expected) {
+      const bool is_expected = *call.expected == version;
+      if (result != nullptr && (result->first == 1) != is_expected) return false;
+      if (!is_expected) return true;
+    }
     ++version;
     value = call.published;
     return true;
   }
   static std::string told(const Call& call, const Result* result) {
     if (call.published != 0) {
-      return "publish " + std::to_string(call.published) + (result ? "" : ", never ended");
+      return "publish " + std::to_string(call.published) +
+             (call.expected ? " upon version " + std::to_string(*call.expected) : "") +
+             (!result                               ? ", never ended"
+              : call.expected && result->first == 0 ? ": overtaken"
+                                                    : "");
     }
     return result == nullptr ? "pull, never ended"
                              : "pull: version " + std::to_string(result->first) + ", value " +
@@ -82,8 +94,17 @@ struct SlotWorld {
       return Register::Result();
     });
   }
-  void pull(NumberSlot& slot) {
-    history.made({0}, [&] {
+  bool compare_and_publish(NumberSlot::Publisher& publisher, Version expected,
+                           std::uint64_t value) {
+    const auto result = history.made({value, expected}, [&] {
+      const Status status = publisher.compare_and_publish(expected, value);
+      check(status == Status::ready || status == Status::overtaken, "publish finds a buffer");
+      return Register::Result(status == Status::ready ? 1 : 0, 0);
+    });
+    return result.first == 1;
+  }
+  Register::Result pull(NumberSlot& slot) {
+    return history.made({0}, [&] {
       std::uint64_t value = 0;
       const Reading reading = slot.pull(value);
       return Register::Result(reading.version, reading ? value : 0);
@@ -93,6 +114,33 @@ struct SlotWorld {
   std::span<std::byte> memory;
   History<Register> history;
 };
+
+// Each publishes upon the version that it has read: one that is overtaken reads again. Beside them
+// one publishes whatever the version is.
+void conditional_history(Run& run, bool mortal, bool beside) {
+  auto& world =
+      run.ghost<SlotWorld>(run, NumberSlot::Options{.views = 0, .publishers = 3, .buffers = 4}, 3U);
+  static constexpr std::array names{"one", "two", "publisher"};
+  for (std::size_t i = 0; i < (beside ? 3 : 2); ++i) {
+    Peers& peers = run.ghost<ModelPeers>(world.participants, i);
+    auto& slot = run.ghost<NumberSlot>(world.memory, peers);
+    auto& publisher = run.ghost<NumberSlot::Publisher>(slot.publisher());
+    run.process(names[i], mortal && i == 0, [&world, &slot, &publisher, i] {
+      if (i == 2) return world.publish(publisher, 100);
+      for (std::uint64_t mine = 1 + 4 * i;; ++mine) {
+        const auto [version, value] = world.pull(slot);
+        if (world.compare_and_publish(publisher, version, value + mine)) break;
+      }
+    });
+  }
+  run.finally([&world] {
+    world.participants.recover_dead(nobody);
+    auto peers = ModelPeers(world.participants);
+    NumberSlot slot(world.memory, peers);
+    world.pull(slot);
+    world.history.check({});
+  });
+}
 
 void slot_history(Run& run, std::size_t publishers, std::size_t readers, bool mortal) {
   auto& world = run.ghost<SlotWorld>(
@@ -291,6 +339,12 @@ std::vector<Scenario> history_scenarios() {
       {"slot/history",
        {.preemptions = 2, .deaths = 1, .stale = 1},
        [](Run& run) { slot_history(run, 2, 1, true); }},
+      {"slot/history_conditional",
+       {.preemptions = 2, .deaths = 1, .stale = 1},
+       [](Run& run) { conditional_history(run, true, false); }},
+      {"slot/history_conditional_beside",
+       {.preemptions = 2, .stale = 1},
+       [](Run& run) { conditional_history(run, false, true); }},
       {"queue/history_in_order",
        {.preemptions = 2, .stale = 1},
        [](Run& run) {

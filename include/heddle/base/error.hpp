@@ -15,6 +15,7 @@ enum class [[nodiscard]] Status{
     full,        ///< there is no room now
     busy,        ///< every buffer is pinned or being written by the living
     lost_lease,  ///< this task is no longer ours; nothing was changed
+    overtaken,   ///< another was first: the version is not the expected one; nothing was changed
     invalid,     ///< an argument does not fit the object, a length for one; nothing was done
 };
 

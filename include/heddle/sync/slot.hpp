@@ -123,6 +123,19 @@ class Slot {
       return has_loan_ ? Status::busy : core_.publish(values.data());
     }
 
+    /// Publishes only if the newest version still is `expected` (0: none yet), as of the value that
+    /// this one was made from: read, modify, compare_and_publish, and again if it was overtaken. Then
+    /// nothing is published; no other publication is lost. Otherwise as publish. Lock-free.
+    Status compare_and_publish(Version expected, const Element& value) noexcept
+        requires(!is_array) {
+      return has_loan_ ? Status::busy : core_.compare_and_publish(expected, &value);
+    }
+    Status compare_and_publish(Version expected,
+                               std::span<const Element> values) noexcept requires is_array {
+      if (values.size() * sizeof(Element) != core_.shape().value_bytes) return Status::invalid;
+      return has_loan_ ? Status::busy : core_.compare_and_publish(expected, values.data());
+    }
+
     /// A buffer to fill in place, without a copy; test it before use: busy or closed, as publish.
     /// Lock-free.
     Loan loan() noexcept { return Loan(*this); }
@@ -167,11 +180,13 @@ class Slot {
 
     /// Makes what was written the newest value, and ends the loan. ready; without a buffer: why
     /// there is none, which after a commit is closed. Lock-free; killed in it: published or not.
-    Status commit() noexcept {
+    Status commit() noexcept { return compare_and_commit(SlotCore::any_version); }
+    /// The same if the newest version is `expected`; otherwise overtaken, and the loan is abandoned.
+    Status compare_and_commit(Version expected) noexcept {
       if (publisher_ == nullptr) return claim_.status;
       claim_.status = Status::closed;
       publisher_->has_loan_ = false;
-      return std::exchange(publisher_, nullptr)->core_.commit(claim_);
+      return std::exchange(publisher_, nullptr)->core_.commit(claim_, expected);
     }
 
    private:

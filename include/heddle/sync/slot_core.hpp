@@ -16,6 +16,8 @@
 // Steps           publish: claim an idle buffer (generation + 1) that latest does not name and no
 //                 pin names; write; version, complete; CAS latest; idle.  An abandoned claim goes
 //                 idle without the steps between: to readers it is a half-written one of the dead.
+//                 compare_and_publish: the CAS of latest is tried only from the expected version.
+//                 A version comes once, so a CAS from it replaces the very publication it was read of
 //                 pull: latest names (v, b); complete of b, version of b is v; copy; the generation
 //                 of b still is what complete was.
 // Invariants      SLOT-1  the buffer that latest names is complete, and is not claimed
@@ -77,6 +79,7 @@ struct Reading {
 
 class SlotCore {
  public:
+  static constexpr Version any_version = ~Version{0};
   struct Shape {
     std::size_t value_bytes;
     std::uint32_t buffers;
@@ -116,9 +119,11 @@ class SlotCore {
   std::byte* bytes_of(const Claim& claim) const noexcept {
     return reinterpret_cast<std::byte*>(value_at(claim.buffer));
   }
-  Status commit(const Claim& claim) noexcept;
+  /// overtaken, and abandoned: the newest version is not `expected`.
+  Status commit(const Claim& claim, Version expected = any_version) noexcept;
   void abandon(const Claim& claim) noexcept;
   Status publish(const void* value) noexcept;
+  Status compare_and_publish(Version expected, const void* value) noexcept;
 
   Peers& peers() const noexcept { return *peers_; }
   const Shape& shape() const noexcept { return shape_; }

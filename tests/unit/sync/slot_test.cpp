@@ -235,6 +235,55 @@ TEST(Slot, a_dead_publishers_loan_is_given_back_unseen) {
   victim.forked();
 }
 
+TEST(Slot, a_value_is_published_only_upon_the_expected_version) {
+  Fixture<int> f({.views = 0, .publishers = 2});
+  FakePeers self(f.table, 0);
+  Slot<int> slot = f.open(self);
+  auto one = slot.publisher();
+  auto two = slot.publisher();
+  EXPECT_EQ(one.compare_and_publish(1, 7), Status::overtaken);  // a version that is not there yet
+  EXPECT_EQ(one.compare_and_publish(0, 10), Status::ready);
+  EXPECT_EQ(two.compare_and_publish(0, 20), Status::overtaken);
+  EXPECT_EQ(two.compare_and_publish(1, 20), Status::ready);
+  auto loan = one.loan();
+  *loan = 30;
+  EXPECT_EQ(loan.compare_and_commit(1), Status::overtaken);
+  EXPECT_FALSE(loan);
+  int value = 0;
+  EXPECT_EQ(slot.pull(value).version, 2U);
+  EXPECT_EQ(value, 20);
+  auto another = one.loan();
+  *another = 30;
+  EXPECT_EQ(another.compare_and_commit(2), Status::ready);
+  EXPECT_EQ(slot.pull(value).version, 3U);
+  EXPECT_EQ(value, 30);
+}
+
+TEST(Slot, read_modify_write_loses_no_change) {
+  constexpr std::uint64_t changes = 20'000;
+  Fixture<Sample> f({.views = 0, .publishers = 2});
+  std::barrier together(2);
+  const auto change = [&](std::uint32_t index) {
+    FakePeers self(f.table, index);
+    Slot<Sample> slot = f.open(self);
+    auto publisher = slot.publisher();
+    together.arrive_and_wait();
+    for (std::uint64_t done = 0; done < changes;) {
+      Sample sample;
+      const Reading reading = slot.pull(sample);
+      const Sample next(reading ? sample.number() + 1 : 1);
+      if (publisher.compare_and_publish(reading.version, next) == Status::ready) ++done;
+    }
+  };
+  std::thread other(change, 1);
+  change(0);
+  other.join();
+  FakePeers self(f.table, 0);
+  Sample sample;
+  EXPECT_EQ(f.open(self).pull(sample).version, 2 * changes);
+  EXPECT_EQ(sample.number(), 2 * changes);
+}
+
 TEST(Slot, a_viewed_value_stays_while_others_are_published) {  // SLOT-3
   Fixture<Sample> f({.views = 1, .publishers = 1});            // 3 buffers
   FakePeers self(f.table, 0);
@@ -478,6 +527,8 @@ TEST(Slot, a_forked_child_gets_closed) {
   EXPECT_EQ(loan.commit(), Status::closed);
   EXPECT_EQ(publisher.loan().status(), Status::closed);
   EXPECT_EQ(publisher.publish(2), Status::closed);
+  EXPECT_EQ(publisher.compare_and_publish(1, 2), Status::closed);
+  EXPECT_EQ(publisher.compare_and_publish(0, 2), Status::closed);
   EXPECT_EQ(reader.pull().reading().status, Status::closed);
   EXPECT_EQ(slot.wait_newer(0, Deadline::never()), Status::closed);
   EXPECT_EQ(slot.version(), 1U);
