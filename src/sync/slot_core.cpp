@@ -311,6 +311,20 @@ SlotCore::Claim SlotCore::claim() noexcept {
   return claim;
 }
 
+SlotCore::Claim SlotCore::claim(Deadline deadline) noexcept {
+  Claim claim;
+  if (!peers_->present()) return claim;
+  const auto look_at_holders = [&] {
+    recover_holders();
+    return Status::ready;
+  };
+  // Every publication leaves a buffer idle before it wakes those who sleep on `published`.
+  claim.status = wait_for(
+      header_->published, deadline, WaitStrategy::adaptive, [&] { return claim_buffer(claim); },
+      look_at_holders);
+  return claim;
+}
+
 Status SlotCore::commit(const Claim& claim, Version expected) noexcept {
   if (!peers_->present()) return Status::closed;
   Meta& meta = metas_[claim.buffer];
@@ -335,21 +349,43 @@ void SlotCore::abandon(const Claim& claim) noexcept {
   if (!peers_->present()) return;
   Meta& meta = metas_[claim.buffer];
   meta.word.store(pack_word(claim.generation, nobody), release("SLOT.idle"));  // -> SLOT.reuse
+  header_->published.notify_all();  // a publisher may wait for a buffer
+}
+
+Status SlotCore::publish(const Claim& claim, const void* value, Version expected) noexcept {
+  if (claim.status != Status::ready) return claim.status;
+  copy_in(value_at(claim.buffer), value, shape_.value_bytes);
+  return commit(claim, expected);
 }
 
 Status SlotCore::publish(const void* value) noexcept {
-  const Claim claim = this->claim();
-  if (claim.status != Status::ready) return claim.status;
-  copy_in(value_at(claim.buffer), value, shape_.value_bytes);
-  return commit(claim);
+  return publish(claim(), value, any_version);
+}
+
+Status SlotCore::publish(const void* value, Deadline deadline) noexcept {
+  return publish(claim(deadline), value, any_version);
 }
 
 Status SlotCore::compare_and_publish(Version expected, const void* value) noexcept {
   if (version() != expected) return peers_->present() ? Status::overtaken : Status::closed;
-  const Claim claim = this->claim();
-  if (claim.status != Status::ready) return claim.status;
-  copy_in(value_at(claim.buffer), value, shape_.value_bytes);
-  return commit(claim, expected);
+  return publish(claim(), value, expected);
+}
+
+// For messages: each word as it is at the moment of the look.
+std::vector<SlotHolder> SlotCore::holders() const {
+  std::vector<SlotHolder> found;
+  for (std::uint32_t i = 0; i < shape_.views; ++i) {
+    const std::uint64_t pin = pins_[i].word.load(relaxed);
+    const std::uint32_t buffer_plus_1 = pinned_buffer(pin);
+    if (buffer_plus_1 == 0 || buffer_plus_1 > shape_.buffers) continue;
+    found.push_back(
+        {pin_owner(pin), SlotHolder::What::view, metas_[buffer_plus_1 - 1].version.load(relaxed)});
+  }
+  for (std::uint32_t i = 0; i < shape_.buffers; ++i) {
+    const Owner owner = owner_of(metas_[i].word.load(relaxed));
+    if (owner) found.push_back({owner, SlotHolder::What::publication, 0});
+  }
+  return found;
 }
 
 // --- death

@@ -410,6 +410,29 @@ void dead_viewer(Run& run) {
   run.finally([&world] { check_end(world); });
 }
 
+// Each of two publishers waits for the one buffer that is not the latest; the first may die with it,
+// and abandons it otherwise.
+void wait_for_a_buffer(Run& run, bool mortal) {
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 2, .buffers = 2}, 2U);
+  static constexpr std::array names{"loaner", "publisher"};
+  for (std::size_t i = 0; i < 2; ++i) {
+    Peers& peers = joined(run, world, i);
+    auto& slot = run.ghost<TestSlot>(world.memory, peers);
+    auto& publisher = run.ghost<TestSlot::Publisher>(slot.publisher());
+    run.process(names[i], mortal && i == 0, [&world, &publisher, i] {
+      if (i == 0) return static_cast<void>(publisher.loan(Deadline::never()).status());
+      for (std::uint64_t n = 1; n <= 2; ++n) {
+        world.begun |= std::uint64_t{1} << n;
+        const Status status = publisher.publish(pair_of(n), Deadline::never());
+        check(status == Status::ready, "a wait for ever ends with a buffer");
+        ++world.done;
+      }
+    });
+  }
+  run.finally([&world] { check_end(world); });
+}
+
 // A reader waits for a version; its publisher may die before it.
 void wait_newer(Run& run, bool mortal) {
   auto& world =
@@ -558,6 +581,12 @@ std::vector<Scenario> slot_scenarios() {
       {"slot/wait_for_the_dead",
        {.preemptions = 2, .deaths = 1, .stale = 1},
        [](Run& run) { wait_newer(run, true); }},
+      {"slot/wait_for_a_buffer",
+       {.preemptions = 2, .stale = 2, .inner_timeouts = false},
+       [](Run& run) { wait_for_a_buffer(run, false); }},
+      {"slot/wait_for_a_buffer_of_the_dead",
+       {.preemptions = 2, .deaths = 1, .stale = 1},
+       [](Run& run) { wait_for_a_buffer(run, true); }},
       {"slot/unheard",
        {.preemptions = 2, .deaths = 1, .stale = 1, .inner_timeouts = false},
        unheard},

@@ -6,7 +6,9 @@
 // Progress        pull by copy: wait-free, up to its bound of attempts; for one to fail, as many
 //                 publications must pass in one copy as there are buffers but one, less those that
 //                 are pinned or stand half-written.  publish: lock-free; it never waits for a reader.
-//                 With buffers >= views + publishers + 1 some buffer is free at any moment
+//                 With buffers >= views + publishers + 1 some buffer is free at any moment; with
+//                 fewer, publish is busy, or waits: it is woken by publications, and looks every
+//                 10 ms for what readers let go, who wake nobody: unpin is one store
 // State           latest          {version:48, buffer:16}      version 0: nothing published yet
 //                 meta.word       {generation:48, owner:16}    owner 0: idle
 //                 meta.complete   the generation whose bytes are all there
@@ -53,6 +55,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "heddle/base/atomic.hpp"
 #include "heddle/base/clock.hpp"
@@ -75,6 +78,14 @@ struct Reading {
 
   explicit operator bool() const noexcept { return status == Status::ready; }
   std::int64_t age_ns() const noexcept { return monotonic_ns() - published_at; }
+};
+
+/// One that has a buffer of a slot, so that publishers cannot.
+struct SlotHolder {
+  enum class What { view, publication };
+  Owner owner;
+  What what;
+  Version version;  ///< what the view shows: how long it has been open, in publications
 };
 
 class SlotCore {
@@ -115,7 +126,8 @@ class SlotCore {
   };
   std::uint32_t register_publisher();  ///< throws Error{too_many}
   void unregister_publisher(std::uint32_t publisher) noexcept;
-  Claim claim() noexcept;  ///< busy: none is to be had
+  Claim claim() noexcept;                   ///< busy: none is to be had
+  Claim claim(Deadline deadline) noexcept;  ///< timeout: there was none. Blocking
   std::byte* bytes_of(const Claim& claim) const noexcept {
     return reinterpret_cast<std::byte*>(value_at(claim.buffer));
   }
@@ -123,7 +135,10 @@ class SlotCore {
   Status commit(const Claim& claim, Version expected = any_version) noexcept;
   void abandon(const Claim& claim) noexcept;
   Status publish(const void* value) noexcept;
+  Status publish(const void* value, Deadline deadline) noexcept;
   Status compare_and_publish(Version expected, const void* value) noexcept;
+
+  std::vector<SlotHolder> holders() const;
 
   Peers& peers() const noexcept { return *peers_; }
   const Shape& shape() const noexcept { return shape_; }
@@ -190,6 +205,7 @@ class SlotCore {
   }
   bool is_pinned(std::uint32_t buffer) const noexcept;
   bool claim_buffer(Claim& claim) noexcept;
+  Status publish(const Claim& claim, const void* value, Version expected) noexcept;
   bool recover_holders() noexcept;
   Status look_at_publishers() noexcept;
 

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <barrier>
 #include <numeric>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -337,6 +338,76 @@ TEST(Slot, a_publisher_that_finds_every_buffer_pinned_is_told_busy) {
   EXPECT_EQ(publisher.publish(3), Status::ready);
 }
 
+TEST(Slot, a_publisher_may_wait_for_a_buffer) {
+  Fixture<int> f({.views = 2, .publishers = 1, .buffers = 2});
+  FakePeers self(f.table, 0);
+  FakePeers victim(f.table, 1);
+  Slot<int> slot = f.open(self);
+  auto publisher = slot.publisher();
+  Slot<int> theirs = f.open(victim);
+  auto a = slot.reader();
+  auto b = theirs.reader();
+  ASSERT_EQ(publisher.publish(1, Deadline::now()), Status::ready);
+  std::optional<Slot<int>::View> first(a.pull());
+  ASSERT_EQ(publisher.publish(2, Deadline::never()), Status::ready);
+  const auto second = b.pull();
+  EXPECT_EQ(publisher.publish(3, Deadline::now()), Status::timeout);
+  EXPECT_EQ(publisher.publish(3, Deadline::after(std::chrono::milliseconds(3))), Status::timeout);
+  EXPECT_EQ(publisher.loan(Deadline::now()).status(), Status::timeout);
+  {
+    std::thread reading([&] { first.reset(); });
+    EXPECT_EQ(publisher.publish(3, Deadline::never()), Status::ready);
+    reading.join();
+  }
+  first.emplace(a.pull());
+  EXPECT_EQ(publisher.publish(4), Status::busy);
+  f.table.kill(victim.self());
+  EXPECT_EQ(publisher.publish(4, Deadline::never()), Status::ready);
+  EXPECT_EQ(slot.version(), 4U);
+  victim.forked();
+}
+
+TEST(Slot, a_publisher_is_woken_by_an_abandoned_loan) {
+  Fixture<int> f({.views = 0, .publishers = 2, .buffers = 2});
+  FakePeers self(f.table, 0);
+  FakePeers other(f.table, 1);
+  Slot<int> slot = f.open(self);
+  Slot<int> theirs = f.open(other);
+  auto publisher = slot.publisher();
+  auto its_publisher = theirs.publisher();
+  ASSERT_EQ(publisher.publish(1), Status::ready);
+  std::optional<Slot<int>::Loan> loan(its_publisher.loan());
+  std::thread abandoning([&] { loan.reset(); });
+  EXPECT_EQ(publisher.publish(2, Deadline::never()), Status::ready);
+  abandoning.join();
+}
+
+TEST(Slot, says_who_holds_its_buffers) {
+  Fixture<int> f({.views = 2, .publishers = 1, .buffers = 3});
+  FakePeers self(f.table, 0);
+  FakePeers other(f.table, 1);
+  Slot<int> slot = f.open(self);
+  Slot<int> theirs = f.open(other);
+  auto publisher = slot.publisher();
+  auto reader = theirs.reader();
+  EXPECT_TRUE(slot.holders().empty());
+  ASSERT_EQ(publisher.publish(1), Status::ready);
+  ASSERT_EQ(publisher.publish(2), Status::ready);
+  {
+    const auto view = reader.pull();
+    ASSERT_EQ(publisher.publish(3), Status::ready);
+    const auto loan = publisher.loan();
+    const auto holders = slot.holders();
+    ASSERT_EQ(holders.size(), 2U);
+    EXPECT_EQ(holders[0].owner, other.self());
+    EXPECT_EQ(holders[0].what, SlotHolder::What::view);
+    EXPECT_EQ(holders[0].version, 2U);
+    EXPECT_EQ(holders[1].owner, self.self());
+    EXPECT_EQ(holders[1].what, SlotHolder::What::publication);
+  }
+  EXPECT_TRUE(slot.holders().empty());
+}
+
 TEST(Slot, a_dead_readers_pin_is_found_and_given_back) {
   Fixture<int> f({.views = 1, .publishers = 1, .buffers = 2});
   FakePeers self(f.table, 0);
@@ -526,6 +597,7 @@ TEST(Slot, a_forked_child_gets_closed) {
   self.forked();
   EXPECT_EQ(loan.commit(), Status::closed);
   EXPECT_EQ(publisher.loan().status(), Status::closed);
+  EXPECT_EQ(publisher.publish(2, Deadline::never()), Status::closed);
   EXPECT_EQ(publisher.publish(2), Status::closed);
   EXPECT_EQ(publisher.compare_and_publish(1, 2), Status::closed);
   EXPECT_EQ(publisher.compare_and_publish(0, 2), Status::closed);
