@@ -75,6 +75,7 @@ void SlotCore::format(std::span<std::byte> memory, const Shape& shape) {
   header.buffers = shape.buffers;
   header.views = shape.views;
   header.publishers = shape.publishers;
+  header.timed = shape.timed ? 1 : 0;
   // Zeroes are right for all else: no version, no owners; complete = generation = 0, which no
   // reader looks at as long as latest names no version.
 }
@@ -82,10 +83,11 @@ void SlotCore::format(std::span<std::byte> memory, const Shape& shape) {
 bool SlotCore::attach(std::span<std::byte> memory) noexcept {
   if (memory.size() < sizeof(Header)) return false;
   header_ = reinterpret_cast<Header*>(memory.data());
-  shape_ = {header_->value_bytes, header_->buffers, header_->views, header_->publishers};
+  shape_ = {header_->value_bytes, header_->buffers, header_->views, header_->publishers,
+            header_->timed == 1};
   if (shape_.value_bytes == 0 || shape_.value_bytes > memory.size() || shape_.buffers < 2 ||
       shape_.buffers > most_buffers || shape_.views > most_buffers ||
-      shape_.publishers > max_participants) {
+      shape_.publishers > max_participants || header_->timed > 1) {
     return false;
   }
   const Places places(shape_);
@@ -328,7 +330,7 @@ SlotCore::Claim SlotCore::claim(Deadline deadline) noexcept {
 Status SlotCore::commit(const Claim& claim, Version expected) noexcept {
   if (!peers_->present()) return Status::closed;
   Meta& meta = metas_[claim.buffer];
-  meta.published_at.store(static_cast<std::uint64_t>(monotonic_ns()), relaxed);
+  if (shape_.timed) meta.published_at.store(static_cast<std::uint64_t>(monotonic_ns()), relaxed);
   std::uint64_t seen = latest().load(relaxed);
   const auto is_overtaken = [&] { return expected != any_version && version_of(seen) != expected; };
   if (is_overtaken()) return abandon(claim), Status::overtaken;

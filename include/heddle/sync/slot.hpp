@@ -30,12 +30,14 @@ struct SlotOptions {
   std::uint32_t views = 8;       ///< readers that pin at a time
   std::uint32_t publishers = 4;  ///< registered at a time
   std::uint32_t buffers = 0;     ///< 0: views + publishers + 1, so that publish never is busy
+  bool timed = true;  ///< records when each value was published (28 ns); its maker decides
 };
 struct SlotArrayOptions {
   std::size_t count = 1;  ///< elements
   std::uint32_t views = 8;
   std::uint32_t publishers = 4;
   std::uint32_t buffers = 0;
+  bool timed = true;
 };
 
 }  // namespace detail
@@ -311,7 +313,7 @@ class Slot {
     }
     const std::uint32_t buffers =
         options.buffers != 0 ? options.buffers : options.views + options.publishers + 1;
-    return {count * sizeof(Element), buffers, options.views, options.publishers};
+    return {count * sizeof(Element), buffers, options.views, options.publishers, options.timed};
   }
 
   SlotCore core_;

@@ -54,6 +54,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -74,10 +75,14 @@ using Version = std::uint64_t;
 struct Reading {
   Status status = Status::empty;
   Version version = 0;
-  std::int64_t published_at = 0;  ///< CLOCK_MONOTONIC, nanoseconds
+  std::int64_t published_at = 0;  ///< CLOCK_MONOTONIC, nanoseconds; 0: the slot records no times
 
   explicit operator bool() const noexcept { return status == Status::ready; }
-  std::int64_t age_ns() const noexcept { return monotonic_ns() - published_at; }
+  /// Nanoseconds since its publication; nothing if there is no value, or no time is recorded.
+  std::optional<std::int64_t> age_ns() const noexcept {
+    if (published_at == 0) return std::nullopt;
+    return monotonic_ns() - published_at;
+  }
 };
 
 /// One that has a buffer of a slot, so that publishers cannot.
@@ -96,6 +101,7 @@ class SlotCore {
     std::uint32_t buffers;
     std::uint32_t views;
     std::uint32_t publishers;
+    bool timed = true;
   };
 
   static std::size_t bytes(const Shape& shape);
@@ -150,6 +156,7 @@ class SlotCore {
     std::uint32_t buffers;
     std::uint32_t views;
     std::uint32_t publishers;
+    std::uint32_t timed;
     alignas(cache_line) Atomic<std::uint64_t> latest;
     Event published;
   };

@@ -99,7 +99,7 @@ struct LayoutOf {
     ADD(ObjectKind::barrier);
     ADD(ObjectKind::board);
 
-    ADD_STRUCT(SlotCore::Header, value_bytes, buffers, views, publishers, latest, published);
+    ADD_STRUCT(SlotCore::Header, value_bytes, buffers, views, publishers, timed, latest, published);
     ADD_STRUCT(SlotCore::OwnedWord, word);
     ADD_STRUCT(SlotCore::Meta, word, complete, version, published_at);
     ADD(SlotCore::pack_latest(bits(48), 0));

@@ -70,8 +70,23 @@ TEST(Slot, gives_the_newest_value_with_its_version_and_time) {
     EXPECT_EQ(value, i * 10);
     EXPECT_EQ(reading.version, static_cast<Version>(i));
     EXPECT_GE(reading.published_at, before);
-    EXPECT_GE(reading.age_ns(), 0);
+    EXPECT_GE(reading.age_ns().value(), 0);
   }
+}
+
+TEST(Slot, without_times_a_reading_says_that_it_has_none) {
+  Fixture<int> f({.timed = false});
+  FakePeers self(f.table, 0);
+  Slot<int> slot = f.open(self);
+  auto publisher = slot.publisher();
+  ASSERT_EQ(publisher.publish(1), Status::ready);
+  int value = 0;
+  const Reading reading = slot.pull(value);
+  ASSERT_TRUE(reading);
+  EXPECT_EQ(value, 1);
+  EXPECT_EQ(reading.published_at, 0);
+  EXPECT_FALSE(reading.age_ns());
+  EXPECT_FALSE(slot.reader().pull().reading().age_ns());
 }
 
 TEST(Slot, arrays_of_any_length_come_back_whole) {
@@ -617,7 +632,7 @@ TEST(Slot, impossible_options_are_refused) {
 TEST(Slot, a_damaged_header_is_refused) {
   Fixture<int> f({});
   FakePeers self(f.table, 0);
-  for (std::size_t at = 0; at < 20; at += 4) {  // each field in turn
+  for (std::size_t at = 0; at < 24; at += 4) {  // each field in turn
     std::uint32_t saved = 0;
     std::memcpy(&saved, f.block.span().data() + at, 4);
     const std::uint32_t damaged = 0x7fffffff;
