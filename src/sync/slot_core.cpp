@@ -154,6 +154,26 @@ Status SlotCore::wait_newer(Version than, Deadline deadline, WaitStrategy strate
       [&] { return look_at_publishers(); });
 }
 
+Reading SlotCore::pull_fresh(void* to, Deadline deadline, WaitStrategy strategy) noexcept {
+  if (!peers_->present()) return {Status::closed, 0, 0};
+  const std::uint64_t ticket =
+      header_->asked.fetch_add(1, release("SLOT.ask")) + 1;  // -> SLOT.asked
+  header_->requested.notify_all();
+  Reading reading;
+  const auto is_answered = [&] {
+    bool is_fresh = false;
+    reading = read([&](const Meta& meta, const SharedWord* value) {
+      is_fresh = meta.asked.load(relaxed) >= ticket;
+      if (is_fresh) copy_out(to, value, shape_.value_bytes);
+    });
+    return reading && is_fresh;  // SLOT-4
+  };
+  const Status status = wait_for(header_->published, deadline, strategy, is_answered,
+                                 [&] { return look_at_publishers(); });
+  if (status != Status::ready) return {status, 0, 0};
+  return reading;
+}
+
 // peer_died when one has died and none is left.
 Status SlotCore::look_at_publishers() noexcept {
   bool any_registered = false;
@@ -295,7 +315,9 @@ bool SlotCore::claim_buffer(Claim& claim) noexcept {
       // (-> SLOT.recheck).
       fence(seq_cst("SLOT.claimed"));
       if (!is_pinned(buffer)) {  // SLOT-3
-        claim = {Status::ready, buffer, generation};
+        claim.status = Status::ready;
+        claim.buffer = buffer;
+        claim.generation = generation;
         return true;
       }
       meta.word.store(pack_word(generation, nobody), release("SLOT.idle"));  // -> SLOT.reuse
@@ -308,6 +330,7 @@ bool SlotCore::claim_buffer(Claim& claim) noexcept {
 SlotCore::Claim SlotCore::claim() noexcept {
   Claim claim;
   if (!peers_->present()) return claim;
+  claim.asked = header_->asked.load(acquire("SLOT.asked"));  // <- SLOT.ask
   const auto attempt = [&] { return claim_buffer(claim); };
   if (!try_and_recover(attempt, [&] { return recover_holders(); })) claim.status = Status::busy;
   return claim;
@@ -316,6 +339,7 @@ SlotCore::Claim SlotCore::claim() noexcept {
 SlotCore::Claim SlotCore::claim(Deadline deadline) noexcept {
   Claim claim;
   if (!peers_->present()) return claim;
+  claim.asked = header_->asked.load(acquire("SLOT.asked"));  // <- SLOT.ask
   const auto look_at_holders = [&] {
     recover_holders();
     return Status::ready;
@@ -330,6 +354,7 @@ SlotCore::Claim SlotCore::claim(Deadline deadline) noexcept {
 Status SlotCore::commit(const Claim& claim, Version expected) noexcept {
   if (!peers_->present()) return Status::closed;
   Meta& meta = metas_[claim.buffer];
+  meta.asked.store(claim.asked, relaxed);
   if (shape_.timed) meta.published_at.store(static_cast<std::uint64_t>(monotonic_ns()), relaxed);
   std::uint64_t seen = latest().load(relaxed);
   const auto is_overtaken = [&] { return expected != any_version && version_of(seen) != expected; };
@@ -344,6 +369,9 @@ Status SlotCore::commit(const Claim& claim, Version expected) noexcept {
   }
   meta.word.store(pack_word(claim.generation, nobody), release("SLOT.idle"));  // -> SLOT.reuse
   header_->published.notify_all();
+  // SLOT-4: a request that this value does not answer. The wake's fence stands between latest, which
+  // has told of all requests that were answered before, and this look.
+  if (header_->asked.load(relaxed) != claim.asked) header_->requested.notify_all();
   return Status::ready;
 }
 
@@ -371,6 +399,21 @@ Status SlotCore::publish(const void* value, Deadline deadline) noexcept {
 Status SlotCore::compare_and_publish(Version expected, const void* value) noexcept {
   if (version() != expected) return peers_->present() ? Status::overtaken : Status::closed;
   return publish(claim(), value, expected);
+}
+
+bool SlotCore::requested() const noexcept {
+  const std::uint64_t asked = header_->asked.load(acquire("SLOT.asked"));  // <- SLOT.ask
+  std::uint64_t answered = 0;
+  const Reading newest = read(
+      [&](const Meta& meta, const SharedWord* /*value*/) { answered = meta.asked.load(relaxed); });
+  return asked > (newest ? answered : 0);
+}
+
+Status SlotCore::wait_for_request(Deadline deadline, WaitStrategy strategy) noexcept {
+  if (!peers_->present()) return Status::closed;
+  return wait_for(
+      header_->requested, deadline, strategy, [&] { return requested(); },
+      [] { return Status::ready; });  // anybody may ask: there is nobody to look at
 }
 
 // For messages: each word as it is at the moment of the look.
@@ -433,6 +476,7 @@ void SlotCore::repair(std::span<std::byte> memory, const Dead& dead) noexcept {
     });
   }
   slot.header_->published.wake_regardless();
+  slot.header_->requested.wake_regardless();
 }
 
 }  // namespace heddle

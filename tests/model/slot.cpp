@@ -507,6 +507,141 @@ void last_value(Run& run) {
   run.finally([&world] { check_end(world); });
 }
 
+// Asks, and gets a value that was made for it, from what it has left beside. The publisher may die
+// before.
+void ask(Run& run, bool mortal) {
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 1, .buffers = 2}, 2U);
+  Peers& first = joined(run, world, 0);
+  auto& slot_of_first = run.ghost<TestSlot>(world.memory, first);
+  auto& publisher = run.ghost<TestSlot::Publisher>(slot_of_first.publisher());
+  publish(world, publisher, slot_of_first, 1);
+  auto& beside = run.shared<std::uint64_t>("beside");  // plain
+  run.process("publisher", mortal, [&world, &slot_of_first, &publisher, &beside] {
+    const Status status = publisher.wait_for_request(Deadline::never(), WaitStrategy::sleep);
+    check(status == Status::ready, "a wait for ever ends with a request");
+    publish(world, publisher, slot_of_first, beside);
+  });
+  Peers& peers = joined(run, world, 1);
+  run.process("asker", false, [&world, &peers, &beside] {
+    TestSlot slot(world.memory, peers);
+    beside = 2;
+    Pair value{};
+    const Reading reading = slot.pull_fresh(value, Deadline::never(), WaitStrategy::sleep);
+    if (reading.status == Status::peer_died) return check(has_ended(0), "nobody is taken for dead");
+    check(reading && value.first == 2, "SLOT-4: it is the value that was asked for");
+    world.saw(reading.version, value);
+  });
+  run.finally([&world] { check_end(world); });
+}
+
+struct Demand {
+  bool asked = false;
+  std::size_t answered = 0;
+};
+
+// Answers until `askers` have been, each of which asks once more at its end.
+void publish_on_demand(World& world, TestSlot::Publisher& publisher, const Demand& demand,
+                       std::size_t askers) {
+  for (std::uint64_t n = 1; demand.answered < askers; ++n) {
+    const Status status = publisher.wait_for_request(Deadline::never(), WaitStrategy::sleep);
+    check(status == Status::ready, "a wait for ever ends with a request");
+    world.begun |= std::uint64_t{1} << n;
+    check(publisher.publish(pair_of(n)) == Status::ready, "publish finds a buffer");
+    ++world.done;
+  }
+}
+
+Pair ask_and_say_so(World& world, TestSlot& slot, Demand& demand) {
+  Pair value{};
+  demand.asked = true;
+  const Reading reading = slot.pull_fresh(value, Deadline::never(), WaitStrategy::sleep);
+  check(reading.status == Status::ready, "a request is answered");
+  world.saw(reading.version, value);
+  ++demand.answered;
+  Pair none{};
+  static_cast<void>(slot.pull_fresh(none, Deadline::now()));
+  return value;
+}
+
+void two_askers(Run& run) {
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 1, .buffers = 2}, 3U);
+  auto& demand = run.ghost<Demand>();
+  Peers& first = joined(run, world, 0);
+  auto& slot_of_first = run.ghost<TestSlot>(world.memory, first);
+  auto& publisher = run.ghost<TestSlot::Publisher>(slot_of_first.publisher());
+  run.process("publisher", false,
+              [&world, &publisher, &demand] { publish_on_demand(world, publisher, demand, 2); });
+  for (std::size_t i = 1; i < 3; ++i) {
+    auto& slot = run.ghost<TestSlot>(world.memory, joined(run, world, i));
+    run.process(i == 1 ? "asker 1" : "asker 2", false, [&world, &slot, &demand] {
+      static_cast<void>(ask_and_say_so(world, slot, demand));
+    });
+  }
+  run.finally([&world] { check_end(world); });
+}
+
+// Another publisher has had its value since before the request, and may overtake the answer with it.
+// (It writes its loan word by word: the asker reads by copy.)
+void overtaken_answer(Run& run) {
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 2, .buffers = 3}, 3U);
+  auto& demand = run.ghost<Demand>();
+  Peers& first = joined(run, world, 0);
+  auto& slot_of_first = run.ghost<TestSlot>(world.memory, first);
+  auto& publisher = run.ghost<TestSlot::Publisher>(slot_of_first.publisher());
+  run.process("on demand", false,
+              [&world, &publisher, &demand] { publish_on_demand(world, publisher, demand, 1); });
+  constexpr std::uint64_t older = 9;
+  auto& is_older = run.ghost<bool>(false);
+  Peers& second = joined(run, world, 1);
+  auto& slot_of_second = run.ghost<TestSlot>(world.memory, second);
+  auto& early = run.ghost<TestSlot::Publisher>(slot_of_second.publisher());
+  run.process("early", false, [&world, &early, &demand, &is_older] {
+    auto loan = early.loan();
+    check(static_cast<bool>(loan), "there is a buffer");
+    is_older = !demand.asked;
+    const Pair value = pair_of(older);
+    copy_in(reinterpret_cast<SharedWord*>(&*loan), &value, sizeof value);
+    world.begun |= std::uint64_t{1} << older;
+    check(loan.commit() == Status::ready, "a loan is committed");
+    ++world.done;
+  });
+  auto& slot = run.ghost<TestSlot>(world.memory, joined(run, world, 2));
+  run.process("asker", false, [&world, &slot, &demand, &is_older] {
+    const Pair value = ask_and_say_so(world, slot, demand);
+    check(value.first != older || !is_older, "SLOT-4: a value from before the request");
+  });
+  run.finally([&world] { check_end(world); });
+}
+
+// An asker dies when it has taken it on itself to wake the publisher; the next finds nobody asleep.
+// Whoever recovers the dead wakes.
+void unheard_request(Run& run) {
+  auto& world =
+      run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 1, .buffers = 2}, 4U);
+  auto& demand = run.ghost<Demand>();
+  auto& slot_of_first = run.ghost<TestSlot>(world.memory, joined(run, world, 0));
+  run.process("mortal", true, [&slot_of_first] {
+    Pair none{};
+    static_cast<void>(slot_of_first.pull_fresh(none, Deadline::now()));
+  });
+  auto& slot_of_second = run.ghost<TestSlot>(world.memory, joined(run, world, 1));
+  auto& publisher = run.ghost<TestSlot::Publisher>(slot_of_second.publisher());
+  run.process("publisher", false,
+              [&world, &publisher, &demand] { publish_on_demand(world, publisher, demand, 1); });
+  auto& slot = run.ghost<TestSlot>(world.memory, joined(run, world, 2));
+  run.process("asker", false,
+              [&world, &slot, &demand] { static_cast<void>(ask_and_say_so(world, slot, demand)); });
+  auto& last = run.ghost<ModelPeers>(world.participants, 3U);
+  run.process("recoverer", false, [&last] {
+    while (!has_ended(0)) pause();
+    last.recover_dead();
+  });
+  run.finally([&world] { check_end(world); });
+}
+
 // Takes the only pin and the only publisher's place, if nobody has them.
 void take_places(World& world, Peers& peers, std::array<int, 2>& holders) {
   TestSlot slot(world.memory, peers);
@@ -591,6 +726,19 @@ std::vector<Scenario> slot_scenarios() {
        {.preemptions = 2, .deaths = 1, .stale = 1, .inner_timeouts = false},
        unheard},
       {"slot/last_value", {.preemptions = 1, .deaths = 1, .stale = 2}, last_value},
+      {"slot/ask",
+       {.preemptions = 2, .stale = 2, .inner_timeouts = false},
+       [](Run& run) { ask(run, false); }},
+      {"slot/ask_the_dead",
+       {.preemptions = 2, .deaths = 1, .stale = 1},
+       [](Run& run) { ask(run, true); }},
+      {"slot/two_askers", {.preemptions = 2, .stale = 1, .inner_timeouts = false}, two_askers},
+      {"slot/overtaken_answer",
+       {.preemptions = 2, .stale = 1, .inner_timeouts = false},
+       overtaken_answer},
+      {"slot/unheard_request",
+       {.preemptions = 2, .deaths = 1, .stale = 1, .inner_timeouts = false},
+       unheard_request},
       {"slot/places", {.preemptions = 2, .stale = 1}, places},
       {"slot/places_of_the_dead", {.preemptions = 2, .stale = 1}, places_of_the_dead},
   };

@@ -96,6 +96,21 @@ class Slot {
     return core_.wait_newer(than, deadline, strategy);
   }
 
+  /// Asks for a fresh value and waits for it: one that a publisher hands over, or takes a loan for,
+  /// after this call. Publishers see the request (`requested`); who publishes anyway answers it too.
+  /// Several that ask are answered by one value. ready; timeout and peer_died as wait_newer, also
+  /// with an older value there; closed in a forked child; else `value` may be overwritten in part. A
+  /// deadline that has passed leaves the request behind. Blocking.
+  Reading pull_fresh(Element& value, Deadline deadline,
+                     WaitStrategy strategy = WaitStrategy::adaptive) noexcept requires(!is_array) {
+    return core_.pull_fresh(&value, deadline, strategy);
+  }
+  Reading pull_fresh(std::span<Element> values, Deadline deadline,
+                     WaitStrategy strategy = WaitStrategy::adaptive) noexcept requires is_array {
+    if (values.size() != count()) return {Status::invalid, 0, 0};
+    return core_.pull_fresh(values.data(), deadline, strategy);
+  }
+
   class Reader;
   class Loan;
 
@@ -159,6 +174,17 @@ class Slot {
     Loan loan(Deadline deadline) noexcept {
       return Loan(*this,
                   has_loan_ ? SlotCore::Claim{.status = Status::busy} : core_.claim(deadline));
+    }
+
+    /// Whether somebody has asked for a value and the newest does not answer. For publishers on
+    /// demand: a few loads from lines that publishing uses; no store. Also true for a request whose
+    /// asker has gone, or which came while the newest value was on its way.
+    bool requested() const noexcept { return core_.requested(); }
+    /// Waits for a request. ready, timeout, closed. Then take the value, and publish it: what the
+    /// asker did before it asked is seen. Blocking.
+    Status wait_for_request(Deadline deadline,
+                            WaitStrategy strategy = WaitStrategy::adaptive) noexcept {
+      return core_.wait_for_request(deadline, strategy);
     }
 
    private:

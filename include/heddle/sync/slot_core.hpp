@@ -2,7 +2,7 @@
 
 // The slot's protocol, on untyped bytes. Programs use Slot<T> (slot.hpp).
 //
-// Who may call    publish, claim, register, pin: any participant.  pull by copy: anyone who maps the memory
+// Who may call    publish, claim, ask, register, pin: any participant.  pull by copy: anyone who maps the memory
 // Progress        pull by copy: wait-free, up to its bound of attempts; for one to fail, as many
 //                 publications must pass in one copy as there are buffers but one, less those that
 //                 are pinned or stand half-written.  publish: lock-free; it never waits for a reader.
@@ -15,6 +15,8 @@
 //                 meta.version    the version that these bytes were, or will be, published as
 //                 pin             {owner:16, generation:32, buffer+1:16}
 //                 publisher       {generation:46, state:2, owner:16}
+//                 asked           how many requests for a fresh value there were; askers add one
+//                 meta.asked      what asked was before these bytes were handed over
 // Steps           publish: claim an idle buffer (generation + 1) that latest does not name and no
 //                 pin names; write; version, complete; CAS latest; idle.  An abandoned claim goes
 //                 idle without the steps between: to readers it is a half-written one of the dead.
@@ -22,9 +24,14 @@
 //                 A version comes once, so a CAS from it replaces the very publication it was read of
 //                 pull: latest names (v, b); complete of b, version of b is v; copy; the generation
 //                 of b still is what complete was.
+//                 pull_fresh: asked + 1, which is the asker's ticket; pull until meta.asked has come
+//                 to it. Several askers are answered by one publication. Nobody notes the answer: a
+//                 request is open while asked is above the meta.asked of the newest value
 // Invariants      SLOT-1  the buffer that latest names is complete, and is not claimed
 //                 SLOT-2  a version, once seen, always denotes the same bytes
 //                 SLOT-3  a pinned buffer is not written
+//                 SLOT-4  what pull_fresh gives was handed to publish, or loaned, after the request;
+//                         and whoever waits for requests does not sleep while one is open
 // Why SLOT-1      A claimer reads the word (idle, generation g), then latest. Whoever published this
 //                 buffer did so before it made it idle, so latest already shows it; and the claiming
 //                 CAS succeeds only if nobody has claimed the buffer since.
@@ -34,6 +41,10 @@
 // Why SLOT-3      pin, fence, latest again | latest, claim, fence, pins: if the claimer misses the
 //                 pin, the reader's second look sees at least the latest that the claimer saw, which
 //                 is not this buffer, and lets go.
+// Why SLOT-4      A publisher reads asked before it claims, and its value comes with what it read. A
+//                 value that was begun before a request may overtake the one that answers it: the
+//                 request is open again, and the overtaker sees that in the end (it has replaced the
+//                 answer in latest, so it knows of the request) and wakes who waits for requests.
 // A loan          is a claim that the caller fills by plain writes. A reader by copy that has an old
 //                 latest may read some of them; its second look finds the claim's generation and it
 //                 discards them, as after publish. To C++ that read is a data race all the same,
@@ -46,8 +57,11 @@
 //                 SLOT.idle     -> SLOT.reuse      latest, before the next claimer reads it
 //                 SLOT.unpin    -> SLOT.pins       reads of a view come before the next write
 //                 SLOT.claimed (fence) | SLOT.pinned (fence)     one of the two sees the other
+//                 SLOT.ask      -> SLOT.asked      what came before the request, before the answer
 // On death        publisher, at any step: the word's owner goes; latest decides whether the bytes
 //                 count.  Reader with a pin: the pin goes.  Registered publisher: its word says died
+//                 publisher that had seen a request: it still is open, for the next publisher; the
+//                 asker hears peer_died when none is left.  asker: its request is answered in vain
 // Not for         a history of all values: that is a queue
 // Source          seqlock: Boehm 2012, "Can seqlocks get along with programming language memory
 //                 models?"; pins: Michael 2004, hazard pointers
@@ -118,6 +132,9 @@ class SlotCore {
   Version version() const noexcept { return version_of(latest().load(acquire("SLOT.pull"))); }
   Status wait_newer(Version than, Deadline deadline, WaitStrategy strategy) noexcept;
 
+  /// Asks for a value that is handed over from now on, and waits for it.
+  Reading pull_fresh(void* to, Deadline deadline, WaitStrategy strategy) noexcept;
+
   // Views: a reader owns one pin, and pins one buffer at a time.
   std::uint32_t claim_pin();  ///< throws Error{too_many}
   void release_pin(std::uint32_t pin) noexcept;
@@ -129,6 +146,7 @@ class SlotCore {
     Status status = Status::closed;  ///< ready: there is one
     std::uint32_t buffer = 0;
     std::uint64_t generation = 0;
+    std::uint64_t asked = 0;
   };
   std::uint32_t register_publisher();  ///< throws Error{too_many}
   void unregister_publisher(std::uint32_t publisher) noexcept;
@@ -144,6 +162,8 @@ class SlotCore {
   Status publish(const void* value, Deadline deadline) noexcept;
   Status compare_and_publish(Version expected, const void* value) noexcept;
 
+  bool requested() const noexcept;
+  Status wait_for_request(Deadline deadline, WaitStrategy strategy) noexcept;
   std::vector<SlotHolder> holders() const;
 
   Peers& peers() const noexcept { return *peers_; }
@@ -159,12 +179,15 @@ class SlotCore {
     std::uint32_t timed;
     alignas(cache_line) Atomic<std::uint64_t> latest;
     Event published;
+    Event requested;
+    Atomic<std::uint64_t> asked;
   };
   struct alignas(cache_line) Meta {
     Atomic<std::uint64_t> word;
     Atomic<std::uint64_t> complete;
     Atomic<std::uint64_t> version;
     Atomic<std::uint64_t> published_at;
+    Atomic<std::uint64_t> asked;
   };
   struct alignas(cache_line) OwnedWord {
     Atomic<std::uint64_t> word;

@@ -99,9 +99,10 @@ struct LayoutOf {
     ADD(ObjectKind::barrier);
     ADD(ObjectKind::board);
 
-    ADD_STRUCT(SlotCore::Header, value_bytes, buffers, views, publishers, timed, latest, published);
+    ADD_STRUCT(SlotCore::Header, value_bytes, buffers, views, publishers, timed, latest, published,
+               requested, asked);
     ADD_STRUCT(SlotCore::OwnedWord, word);
-    ADD_STRUCT(SlotCore::Meta, word, complete, version, published_at);
+    ADD_STRUCT(SlotCore::Meta, word, complete, version, published_at, asked);
     ADD(SlotCore::pack_latest(bits(48), 0));
     ADD(SlotCore::pack_latest(0, bits(16)));
     ADD(SlotCore::pack_word(bits(48), nobody));

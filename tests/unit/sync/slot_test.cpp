@@ -117,6 +117,7 @@ TEST(Slot, an_array_of_another_length_is_refused_and_nothing_changes) {
   std::vector<float> five(5);
   EXPECT_EQ(publisher.publish(five), Status::invalid);
   EXPECT_EQ(slot.pull(five).status, Status::invalid);
+  EXPECT_EQ(slot.pull_fresh(five, Deadline::now()).status, Status::invalid);
   EXPECT_EQ(slot.version(), 0U);
 }
 
@@ -502,6 +503,95 @@ TEST(Slot, a_sleeping_waiter_is_woken_by_a_publication) {
   publishing.join();
 }
 
+TEST(Slot, a_request_is_seen_and_answered_by_what_is_handed_over_after_it) {
+  Fixture<int> f({.views = 0, .publishers = 2});
+  FakePeers self(f.table, 0);
+  Slot<int> slot = f.open(self);
+  auto publisher = slot.publisher();
+  auto other = slot.publisher();
+  EXPECT_FALSE(publisher.requested());
+  ASSERT_EQ(publisher.publish(1), Status::ready);
+  EXPECT_EQ(publisher.wait_for_request(Deadline::now()), Status::timeout);
+  auto early = other.loan();
+  *early = 2;
+  int value = 0;
+  EXPECT_EQ(slot.pull_fresh(value, Deadline::now()).status, Status::timeout);  // 1 is not fresh
+  EXPECT_TRUE(publisher.requested());
+  EXPECT_EQ(publisher.wait_for_request(Deadline::never()), Status::ready);
+  EXPECT_EQ(early.commit(), Status::ready);
+  EXPECT_TRUE(publisher.requested());  // 2 was loaned before
+  EXPECT_EQ(publisher.publish(3), Status::ready);
+  EXPECT_FALSE(publisher.requested());
+  EXPECT_FALSE(other.requested());
+}
+
+TEST(Slot, an_answer_that_is_overtaken_by_an_older_value_leaves_the_request_open) {  // SLOT-4
+  Fixture<int> f({.views = 0, .publishers = 2});
+  FakePeers self(f.table, 0);
+  Slot<int> slot = f.open(self);
+  auto publisher = slot.publisher();
+  auto other = slot.publisher();
+  auto early = other.loan();
+  *early = 1;
+  int value = 0;
+  EXPECT_EQ(slot.pull_fresh(value, Deadline::now()).status, Status::timeout);
+  EXPECT_EQ(publisher.publish(2), Status::ready);
+  EXPECT_FALSE(publisher.requested());
+  EXPECT_EQ(early.commit(), Status::ready);
+  EXPECT_TRUE(publisher.requested());
+}
+
+TEST(Slot, fresh_values_are_made_on_demand) {
+  constexpr int rounds = 300;
+  Fixture<int[]> f({.count = 3});
+  std::atomic<int> done = 0;
+  std::thread publishing([&] {
+    FakePeers self(f.table, 2);
+    Slot<int[]> slot = f.open(self);
+    auto publisher = slot.publisher();
+    std::array<int, 3> made{};
+    while (done < 2) {
+      ++made[0];
+      // Bounded only for the end.
+      const Deadline deadline = Deadline::after(std::chrono::milliseconds(20));
+      if (publisher.wait_for_request(deadline, WaitStrategy::sleep) != Status::ready) continue;
+      EXPECT_EQ(publisher.publish(made), Status::ready);
+    }
+  });
+  const auto asking = [&](std::uint32_t index) {
+    FakePeers self(f.table, index);
+    Slot<int[]> slot = f.open(self);
+    std::array<int, 3> got{};
+    for (int i = 0; i < rounds; ++i) {
+      const Version before = slot.version();
+      const Reading reading = slot.pull_fresh(got, Deadline::never(), WaitStrategy::sleep);
+      ASSERT_TRUE(reading);
+      EXPECT_GT(reading.version, before);
+    }
+    ++done;
+  };
+  std::thread other(asking, 1);
+  asking(0);
+  other.join();
+  publishing.join();
+}
+
+TEST(Slot, who_asks_is_told_of_the_last_publishers_death) {
+  Fixture<int> f({});
+  FakePeers self(f.table, 0);
+  FakePeers victim(f.table, 1);
+  Slot<int> slot = f.open(self);
+  Slot<int> theirs = f.open(victim);
+  auto its_publisher = theirs.publisher();
+  ASSERT_EQ(its_publisher.publish(1), Status::ready);
+  f.table.kill(victim.self());
+  int value = 0;
+  EXPECT_EQ(slot.pull_fresh(value, Deadline::never()).status, Status::peer_died);
+  auto successor = slot.publisher();
+  EXPECT_TRUE(successor.requested());  // it still is open
+  victim.forked();
+}
+
 TEST(Slot, waiting_ends_at_the_deadline) {
   Fixture<int> f({});
   FakePeers self(f.table, 0);
@@ -618,6 +708,9 @@ TEST(Slot, a_forked_child_gets_closed) {
   EXPECT_EQ(publisher.compare_and_publish(0, 2), Status::closed);
   EXPECT_EQ(reader.pull().reading().status, Status::closed);
   EXPECT_EQ(slot.wait_newer(0, Deadline::never()), Status::closed);
+  EXPECT_EQ(publisher.wait_for_request(Deadline::never()), Status::closed);
+  int value = 0;
+  EXPECT_EQ(slot.pull_fresh(value, Deadline::never()).status, Status::closed);
   EXPECT_EQ(slot.version(), 1U);
 }
 
