@@ -2,7 +2,8 @@
 
 // The slot's protocol, on untyped bytes. Programs use Slot<T> (slot.hpp).
 //
-// Who may call    publish, claim, ask, register, pin: any participant.  pull by copy: anyone who maps the memory
+// Who may call    publish, claim, ask, register, pin: any participant.  pull by copy: anyone who
+//                 maps the memory
 // Progress        pull by copy: wait-free, up to its bound of attempts; for one to fail, as many
 //                 publications must pass in one copy as there are buffers but one, less those that
 //                 are pinned or stand half-written.  publish: lock-free; it never waits for a reader.
@@ -21,7 +22,7 @@
 //                 pin names; write; version, complete; CAS latest; idle.  An abandoned claim goes
 //                 idle without the steps between: to readers it is a half-written one of the dead.
 //                 compare_and_publish: the CAS of latest is tried only from the expected version.
-//                 A version comes once, so a CAS from it replaces the very publication it was read of
+//                 A version comes once: a CAS from it replaces the publication that was read
 //                 pull: latest names (v, b); complete of b, version of b is v; copy; the generation
 //                 of b still is what complete was.
 //                 pull_fresh: asked + 1, which is the asker's ticket; pull until meta.asked has come
