@@ -130,8 +130,8 @@ class Slot {
 
     /// Makes a copy of the value the newest one. ready; busy when every buffer is pinned or being
     /// written by the living (cannot be with the default number of buffers), and while this
-    /// publisher's loan is open; closed in a forked child. Lock-free; no system call but to wake sleepers. Killed at any step: readers have the
-    /// old value or the new one.
+    /// publisher's loan is open; closed in a forked child. Lock-free; no system call but to wake
+    /// sleepers. Killed at any step: readers have the old value or the new one.
     Status publish(const Element& value) noexcept requires(!is_array) {
       return has_loan_ ? Status::busy : core_.publish(&value);
     }
