@@ -70,6 +70,7 @@ std::vector<Measured> measure(const std::vector<Entry>& entries, const Plan& pla
   for (int round = 0; round < plan.runs; ++round) {
     if (round > 0 && std::chrono::steady_clock::now() - start > plan.time) break;
     for (const auto& [begin, end] : cases_of(entries)) {
+      if (round % entries[begin].every != 0) continue;
       for (std::size_t i = begin; i < end; ++i) {
         sample(round, round % 2 == 0 ? i : begin + end - 1 - i);
       }

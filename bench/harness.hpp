@@ -19,10 +19,18 @@
 
 namespace heddle::bench {
 
+/// What was measured beside the contender's own figure: a row of its own.
+struct Figure {
+  std::string metric;
+  std::string unit;
+  double value = 0;
+};
+
 /// What a contender measured in one sample.
 struct Sample {
   double value = 0;                    ///< in the contender's unit
   std::optional<Histogram> durations;  ///< in ticks: only of latencies
+  std::vector<Figure> beside{};        ///< the same ones, in the same order, in each sample
 };
 
 /// One implementation of one case, with the shared memory that it needs. It lives in the
@@ -50,6 +58,8 @@ struct Label {
 struct Entry {
   Label label;
   std::function<std::unique_ptr<Contender>()> make;
+  bool peer = false;  ///< measured only when asked for
+  int every = 1;      ///< round in which it measures a sample: a long one takes fewer
 };
 
 struct Plan {

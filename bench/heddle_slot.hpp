@@ -2,16 +2,16 @@
 
 // heddle::Slot, as the one-way benchmarks ask for it.
 
-#include <benchmark/benchmark.h>
-
 #include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "heddle/base/clock.hpp"
 #include "heddle/shm/segment.hpp"
 #include "heddle/sync/slot.hpp"
+#include "one_way.hpp"
 #include "team.hpp"
 
 namespace heddle::bench {
@@ -21,7 +21,7 @@ class HeddleSlot {
   using Words = Slot<std::uint64_t[]>;
 
   explicit HeddleSlot(std::size_t bytes)
-      : segment_(Segment::anonymous({.bytes = 5 * bytes + (std::size_t{1} << 16)})) {
+      : segment_(Segment::anonymous({.bytes = 4 * bytes + (std::size_t{1} << 16)})) {
     segment_.open<Words>("value", {.count = bytes / 8, .views = 2, .publishers = 1});
   }
   void reset() {}
@@ -42,7 +42,7 @@ class HeddleSlot {
   };
 
   /// Publishes a copy of the value.
-  class Writer : Handle {
+  class Writer : protected Handle {
    public:
     explicit Writer(HeddleSlot& shared) : Handle(shared), publisher_(slot_.publisher()) {}
     void publish(std::span<const std::uint64_t> value) {
@@ -54,7 +54,7 @@ class HeddleSlot {
   };
 
   /// Copies the value out.
-  class Reader : Handle {
+  class Reader : protected Handle {
    public:
     explicit Reader(HeddleSlot& shared)
         : Handle(shared), value_(slot_.count()), seen_(slot_.version()) {}
@@ -68,13 +68,29 @@ class HeddleSlot {
     std::span<const std::uint64_t> value() const { return value_; }
     void release() {}
 
-   private:
+   protected:
     std::vector<std::uint64_t> value_;
     Version seen_;
   };
 
  protected:
   Segment segment_;
+};
+
+class HeddleSlotAsleep : public HeddleSlot {
+ public:
+  using HeddleSlot::HeddleSlot;
+
+  /// Sleeps until a value is there.
+  class Reader : public HeddleSlot::Reader {
+   public:
+    explicit Reader(HeddleSlotAsleep& shared) : HeddleSlot::Reader(shared) {}
+    bool poll() {
+      const Deadline deadline = Deadline::after(std::chrono::seconds(10));
+      expect_ready("wait_newer", slot_.wait_newer(seen_, deadline, WaitStrategy::sleep));
+      return HeddleSlot::Reader::poll();
+    }
+  };
 };
 
 class HeddleSlotByView : public HeddleSlot {
@@ -91,9 +107,7 @@ class HeddleSlotByView : public HeddleSlot {
       view_.emplace(reader_.pull());
       expect_ready("pull", view_->reading().status);
       seen_ = view_->reading().version;
-      std::uint64_t sum = 0;
-      for (const std::uint64_t word : view_->values()) sum += word;
-      benchmark::DoNotOptimize(sum);
+      read_once(view_->values());
       return true;
     }
     std::span<const std::uint64_t> value() const { return view_->values(); }

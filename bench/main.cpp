@@ -19,6 +19,7 @@ using namespace heddle::bench;
 
 constexpr int failed = 1;
 constexpr int bad_usage = 2;
+constexpr bool has_peers = HEDDLE_BENCH_PEERS;
 
 struct Options {
   std::vector<std::string> suites;
@@ -26,6 +27,7 @@ struct Options {
   std::string json;
   Plan plan;
   double seconds = Plan{}.time.count();
+  bool peers = false;
   bool list = false;
 };
 
@@ -49,6 +51,7 @@ std::optional<int> parse(int argc, char** argv, Options& options) {
       ->check(CLI::IsMember(names));
   app.add_option("--case", options.filter, "only cases with this in their name")
       ->type_name("FILTER");
+  app.add_flag("--peers", options.peers, "measure what people use instead, too");
   app.add_option("--runs", options.plan.runs, "samples of each contender")
       ->type_name("N")
       ->check(CLI::Range(1, 100'000))
@@ -69,6 +72,12 @@ std::optional<int> parse(int argc, char** argv, Options& options) {
     fmt::print(stderr, "heddle_bench: {}\n", error.what());
     return bad_usage;
   }
+  if (options.peers && !has_peers) {
+    fmt::print(stderr,
+               "heddle_bench: this program was built without the peers: \"./dev bench --peers\" "
+               "installs them and builds it with them\n");
+    return bad_usage;
+  }
   options.plan.time = std::chrono::duration<double>(options.seconds);
   return std::nullopt;
 }
@@ -81,6 +90,7 @@ std::vector<Entry> chosen(const Options& options) {
       continue;
     }
     for (Entry& entry : suite.entries()) {
+      if (entry.peer && !options.peers) continue;
       if (entry.label.name.find(options.filter) != std::string::npos) {
         entries.push_back(std::move(entry));
       }

@@ -12,6 +12,9 @@
 //                                      then std::span<const uint64_t> value(), until release()
 //   void reset()                       before each sample
 
+#include <benchmark/benchmark.h>
+
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -23,10 +26,19 @@
 
 namespace heddle::bench {
 
+/// What a reader does with a value that it does not copy.
+inline void read_once(std::span<const std::uint64_t> value) {
+  std::uint64_t sum = 0;
+  for (const std::uint64_t word : value) sum += word;
+  benchmark::DoNotOptimize(sum);
+}
+
 template <class Channel>
 class OneWay final : public Contender {
  public:
-  explicit OneWay(std::size_t bytes) : words_(bytes / 8), channel_(bytes) {}
+  /// `rest`: before each value, for a reader that shall be asleep when it comes.
+  explicit OneWay(std::size_t bytes, std::chrono::nanoseconds rest = {})
+      : words_(bytes / 8), rest_(rest), channel_(bytes) {}
 
   int processes() const override { return 2; }
 
@@ -49,7 +61,8 @@ class OneWay final : public Contender {
   }
 
  private:
-  static constexpr std::uint64_t warm_up = 32;  // exchanges: pages, caches, every buffer once
+  // Exchanges before those that count: pages, caches, every buffer once.
+  std::uint64_t warm_up() const { return words_ < (std::size_t{1} << 20) ? 32 : 4; }
 
   struct State {
     alignas(64) Atomic<std::uint64_t> acknowledged;
@@ -68,8 +81,12 @@ class OneWay final : public Contender {
     bool last = false;
     for (std::uint64_t number = 1; !last; ++number) {
       for (std::size_t i = 1; i < words_; ++i) value[i] = word(number, i);
-      if ((last = member.over() && number > warm_up + 1)) {
+      if ((last = member.over() && number > warm_up())) {
         shared_->last.store(number, release("BENCH.last"));
+      }
+      if (rest_.count() > 0) {
+        const std::uint64_t end = ticks_before() + ticks_in(rest_);
+        while (ticks_before() < end) pause();
       }
       value[0] = ticks_before();
       writer.publish(value);
@@ -88,13 +105,10 @@ class OneWay final : public Contender {
       const std::uint64_t now = ticks_after();
 
       const std::span<const std::uint64_t> value = reader.value();
-      for (std::size_t i = 1; i < words_; ++i) {
-        if (value[i] != word(number, i)) {
-          member.fail("value " + std::to_string(number) + " is torn or lost: word " +
-                      std::to_string(i) + " is not of it");
-        }
-      }
-      if (number > warm_up) shared_->durations.add(value[0], now);
+      std::uint64_t wrong = 0;
+      for (std::size_t i = 1; i < words_; ++i) wrong |= value[i] ^ word(number, i);
+      if (wrong != 0) member.fail("value " + std::to_string(number) + " is torn or lost");
+      if (number > warm_up()) shared_->durations.add(value[0], now);
       reader.release();
       const bool last = shared_->last.load(acquire("BENCH.last")) == number;
       shared_->acknowledged.store(number, release("BENCH.acknowledged"));
@@ -104,6 +118,7 @@ class OneWay final : public Contender {
   }
 
   std::size_t words_;
+  std::chrono::nanoseconds rest_;
   Shared<State> shared_;
   Channel channel_;
 };

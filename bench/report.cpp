@@ -11,25 +11,36 @@
 namespace heddle::bench {
 namespace {
 
-/// The row of those samples, or nothing when there are none.
-std::optional<Row> row_of(const Measured& contender, const std::vector<const Sample*>& samples) {
-  if (samples.empty()) return std::nullopt;
-  Row row;
-  row.label = contender.label;
-  row.runs = samples.size();
-  std::vector<double> values;
+/// The rows of those samples: the contender's own figure, then what was measured beside it.
+std::vector<Row> rows_of(const Measured& contender, const std::vector<const Sample*>& samples) {
+  if (samples.empty()) return {};
+  const auto row_of = [&](auto value) {
+    std::vector<double> values;
+    for (const Sample* sample : samples) values.push_back(value(*sample));
+    Row row;
+    row.label = contender.label;
+    row.runs = samples.size();
+    row.median = median(values);
+    row.mad = median_deviation(values);
+    return row;
+  };
+  std::vector<Row> rows{row_of([](const Sample& sample) { return sample.value; })};
   Histogram all;
   for (const Sample* sample : samples) {
-    values.push_back(sample->value);
     if (sample->durations) all.merge(*sample->durations);
   }
-  row.median = median(values);
-  row.mad = median_deviation(values);
   if (all.count() > 0) {
-    row.tail = {nanoseconds(all.quantile(0.99)), nanoseconds(all.quantile(0.999)),
-                nanoseconds(static_cast<double>(all.max()))};
+    rows[0].tail = {nanoseconds(all.quantile(0.99)), nanoseconds(all.quantile(0.999)),
+                    nanoseconds(static_cast<double>(all.max()))};
   }
-  return row;
+  for (std::size_t i = 0; i < samples[0]->beside.size(); ++i) {
+    Row row = row_of([&](const Sample& sample) { return sample.beside[i].value; });
+    row.label.metric = samples[0]->beside[i].metric;
+    row.label.unit = samples[0]->beside[i].unit;
+    row.label.against_case = "";
+    rows.push_back(std::move(row));
+  }
+  return rows;
 }
 
 std::string in_words(double value, const std::string& unit) {
@@ -89,9 +100,9 @@ Report report(const std::vector<Measured>& measured) {
     if (contender.processes < 2) {
       std::vector<const Sample*> samples;
       for (const Taken& taken : contender.samples) samples.push_back(&taken.sample);
-      if (auto row = row_of(contender, samples)) {
-        row->group = "near";  // one core: nothing to cross
-        result.rows.push_back(*row);
+      for (Row& row : rows_of(contender, samples)) {
+        row.group = "near";  // one core: nothing to cross
+        result.rows.push_back(std::move(row));
       }
       continue;
     }
@@ -106,12 +117,12 @@ Report report(const std::vector<Measured>& measured) {
       samples[*group].push_back(&taken.sample);
     }
     for (std::size_t i = 0; i < samples.size(); ++i) {
-      auto row = row_of(contender, samples[i]);
-      if (!row) continue;
-      row->group = groups.groups()[i].name;
-      row->nearest = groups.groups()[i].nearest;
-      row->ping_pong_ns = groups.groups()[i].ping_pong_ns;
-      result.rows.push_back(*row);
+      for (Row& row : rows_of(contender, samples[i])) {
+        row.group = groups.groups()[i].name;
+        row.nearest = groups.groups()[i].nearest;
+        row.ping_pong_ns = groups.groups()[i].ping_pong_ns;
+        result.rows.push_back(std::move(row));
+      }
     }
     if (std::ranges::all_of(samples, [](const auto& each) { return each.empty(); })) {
       result.notes.push_back(fmt::format("{} {}: no sample with the cores at one distance",
