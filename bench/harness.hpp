@@ -63,8 +63,8 @@ struct Entry {
 };
 
 struct Plan {
-  int runs = 50;                            ///< samples of each contender
-  std::chrono::duration<double> time{100};  ///< no new round after that
+  int runs = 50;                           ///< samples of each contender
+  std::chrono::duration<double> time{50};  ///< no new round after that
   std::chrono::nanoseconds sample = std::chrono::milliseconds(25);
 };
 
