@@ -49,7 +49,7 @@ std::span<std::byte> Directory::find(std::string_view name, ObjectKind kind,
 DirectoryEntry& Directory::seek(std::string_view name, const Spec* create, Peers& peers,
                                 Deadline deadline, bool& claimed) {
   check_name(name);
-  if (!peers.present()) {
+  if (!peers.present() && (create != nullptr || !peers.observes())) {
     throw Error(Errc::closed, "this segment is that of the parent process: open it anew");
   }
   const std::uint64_t hashed = hash(name);
@@ -101,7 +101,8 @@ void Directory::await_creator(DirectoryEntry& entry, std::string_view name, Peer
     return gone && entry.word.load(relaxed) == word ? Status::peer_died : Status::ready;
   };
   const Status status =
-      wait_for(header_.directory_changed, deadline, WaitStrategy::adaptive, finished, probe);
+      wait_for(header_.directory_changed, deadline, WaitStrategy::adaptive, finished, probe,
+               nullptr, peers.observes() ? Sleeps::unseen : Sleeps::announced);
   if (status == Status::peer_died) {
     throw Error(Errc::corrupt,
                 "object \"" + std::string(name) +

@@ -24,19 +24,6 @@ namespace {
 
 using boost::interprocess::mapped_region;
 
-// Boost's own file_mapping opens the file without O_CLOEXEC.
-mapped_region map(int fd, boost::interprocess::mode_t mode, std::size_t bytes) {
-  struct Mappable {
-    boost::interprocess::mapping_handle_t get_mapping_handle() const { return {fd, false}; }
-    int fd;
-  };
-  try {
-    return mapped_region(Mappable{fd}, mode, 0, bytes);
-  } catch (const boost::interprocess::interprocess_exception& failure) {
-    throw_system_error("cannot map the segment", failure.get_native_error());
-  }
-}
-
 constexpr std::size_t round_up(std::size_t bytes) {
   return (bytes + page_bytes - 1) / page_bytes * page_bytes;
 }
@@ -125,7 +112,8 @@ class Segment::Mapping final : Presence, public Peers {
       : Peers(nobody, word()),
         file_(std::move(file)),
         name_(header.name),
-        region_(map(file_.get(), boost::interprocess::read_write, header.total_bytes)) {
+        region_(
+            map_segment_file(file_.get(), boost::interprocess::read_write, header.total_bytes)) {
     // A core dump that writes a large segment holds a dead process's locks for seconds.
     madvise(region_.get_address(), region_.get_size(), MADV_DONTDUMP);
     auto* entries = reinterpret_cast<ParticipantEntry*>(base() + page_bytes);
@@ -268,7 +256,8 @@ std::string describe(std::string_view name) { return "segment \"" + std::string(
 [[noreturn]] void throw_in_use(int fd, std::string_view name) {
   std::string who = "a living process";
   const CheckedHeader header = read_header(fd, segment_path(name));
-  const mapped_region region = map(fd, boost::interprocess::read_only, header.heap_offset);
+  const mapped_region region =
+      map_segment_file(fd, boost::interprocess::read_only, header.heap_offset);
   auto* base = static_cast<std::byte*>(region.get_address());
   const ParticipantTable table(
       {reinterpret_cast<ParticipantEntry*>(base + page_bytes), header.participants});

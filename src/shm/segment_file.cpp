@@ -177,8 +177,9 @@ bool name_segment_file(int fd, const std::string& path) {
   throw_system_error("cannot name the segment " + path, errno);
 }
 
-std::optional<FileDescriptor> open_segment_file(const std::string& path) {
-  FileDescriptor file(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+std::optional<FileDescriptor> open_segment_file(const std::string& path, OpenFor purpose) {
+  const int mode = purpose == OpenFor::joining ? O_RDWR : O_RDONLY;
+  FileDescriptor file(::open(path.c_str(), mode | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (file.get() < 0) {
     if (errno == ENOENT) return std::nullopt;
     if (errno == ELOOP || errno == EISDIR || errno == ENXIO) {
@@ -196,6 +197,20 @@ std::optional<FileDescriptor> open_segment_file(const std::string& path) {
                                       "; choose another name");
   }
   return file;
+}
+
+// Boost's own file_mapping opens the file without O_CLOEXEC.
+boost::interprocess::mapped_region map_segment_file(int fd, boost::interprocess::mode_t mode,
+                                                    std::size_t bytes) {
+  struct Mappable {
+    boost::interprocess::mapping_handle_t get_mapping_handle() const { return {fd, false}; }
+    int fd;
+  };
+  try {
+    return boost::interprocess::mapped_region(Mappable{fd}, mode, 0, bytes);
+  } catch (const boost::interprocess::interprocess_exception& failure) {
+    throw_system_error("cannot map the segment", failure.get_native_error());
+  }
 }
 
 bool is_named(int fd, const std::string& path) {

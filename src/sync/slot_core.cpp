@@ -7,6 +7,14 @@
 namespace heddle {
 namespace {
 
+void check_present(const Peers& peers) {
+  if (peers.present()) return;
+  throw Error(Errc::closed,
+              peers.observes()
+                  ? "an observer cannot take a place in a slot: join the segment, or pull by copy"
+                  : "this slot's handle is that of the parent process: open the segment anew");
+}
+
 constexpr std::uint32_t most_buffers = 0xfffe;  // buffer + 1 has 16 bits
 constexpr int most_attempts = 10'000;           // of a pull that publishers overtake each time
 
@@ -148,10 +156,11 @@ Reading SlotCore::pull(void* to, std::size_t at, std::size_t bytes) const noexce
 }
 
 Status SlotCore::wait_newer(Version than, Deadline deadline, WaitStrategy strategy) noexcept {
-  if (!peers_->present()) return Status::closed;
+  const bool observes = peers_->observes();
+  if (!observes && !peers_->present()) return Status::closed;
   return wait_for(
       header_->published, deadline, strategy, [&] { return version() > than; },
-      [&] { return look_at_publishers(); });
+      [&] { return look_at_publishers(); }, nullptr, observes ? Sleeps::unseen : Sleeps::announced);
 }
 
 Reading SlotCore::pull_fresh(void* to, Deadline deadline, WaitStrategy strategy) noexcept {
@@ -194,6 +203,7 @@ Status SlotCore::look_at_publishers() noexcept {
 // --- views
 
 std::uint32_t SlotCore::claim_pin() {
+  check_present(*peers_);
   std::uint32_t i = 0;
   const auto claim = [&] {
     for (i = 0; i < shape_.views; ++i) {
@@ -255,6 +265,7 @@ void SlotCore::unpin(std::uint32_t pin) noexcept {
 // --- publishing
 
 std::uint32_t SlotCore::register_publisher() {
+  check_present(*peers_);
   std::uint32_t i = 0;
   const auto claim = [&] {
     // A place of the dead first: the new publisher is its successor, and "died" is over.

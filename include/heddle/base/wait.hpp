@@ -103,6 +103,9 @@ class Event {
     return word;
   }
 
+  /// The word, for a sleep that is not announced: nobody will end it.
+  std::uint32_t look() const noexcept { return word_.load(relaxed); }
+
   void sleep(std::uint32_t announced, std::int64_t nanoseconds) noexcept {
     futex_wait(word_, announced, nanoseconds);
   }
@@ -136,6 +139,9 @@ class Patience {
   std::int64_t looked_ = 0;
 };
 
+/// Whether a sleeper says that it sleeps. An observer cannot: nobody wakes it, so it looks every 2 ms.
+enum class Sleeps : std::uint8_t { announced, unseen };
+
 /// Waits until `ready()` is true.
 /// `ready` may do the awaited thing itself (take a task) and is called many times.
 /// `probe` looks whether those that are waited for are alive, recovers the dead, and returns
@@ -145,10 +151,11 @@ class Patience {
 /// Returns ready, timeout, or what `probe` gave. Blocking; never throws or allocates.
 template <class Ready, class Probe>
 Status wait_for(Event& event, Deadline deadline, WaitStrategy strategy, Ready&& ready,
-                Probe&& probe, Patience* patience = nullptr) {
+                Probe&& probe, Patience* patience = nullptr, Sleeps sleeps = Sleeps::announced) {
   constexpr int spins = 200;                          // pauses: some microseconds
   constexpr std::int64_t yielding_ns = 200'000;       // then yields, which a busy machine needs
   constexpr std::int64_t longest_sleep = 10'000'000;  // then looks again: a waker may have died
+  constexpr std::int64_t unseen_sleep = 2'000'000;    // the same, when nobody knows of it
   constexpr std::int64_t spin_probe_ns = 1'000'000;   // `spin` never sleeps, so it probes by time
 
   const auto probed = [&](Status otherwise) {
@@ -176,10 +183,12 @@ Status wait_for(Event& event, Deadline deadline, WaitStrategy strategy, Ready&& 
     const bool asleep = strategy == WaitStrategy::sleep ||
                         (strategy == WaitStrategy::adaptive && now - start >= yielding_ns);
     if (asleep) {
-      const std::uint32_t announced = event.announce();
+      const bool unseen = sleeps == Sleeps::unseen;
+      const std::uint32_t seen = unseen ? event.look() : event.announce();
       if (ready()) return Status::ready;
+      const std::int64_t longest = next_probe > now ? next_probe - now : 1;
       // WAIT-1: if the word is another by now, the state may be, and this returns at once.
-      event.sleep(announced, std::min(left, next_probe > now ? next_probe - now : 1));
+      event.sleep(seen, std::min({left, longest, unseen ? unseen_sleep : longest_sleep}));
     } else if (strategy == WaitStrategy::adaptive) {
       yield();
     } else {

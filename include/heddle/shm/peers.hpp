@@ -68,6 +68,10 @@ class Peers {
   /// but not the membership. One load. Every operation that claims a word asks first.
   bool present() const noexcept { return *present_ != 0; }
 
+  /// True for an observer: it is never present, and its mapping cannot be written, not even to say
+  /// that it sleeps.
+  bool observes() const noexcept { return observes_; }
+
   /// If `other` is dead: repairs all that it held, in every object of the segment, and returns
   /// true; whoever may have done it, the caller sees it done. False while it lives (a stopped process lives), for nobody and for oneself.
   /// True also when its place is free or does not exist. So a word that names `other`, was read with
@@ -77,9 +81,11 @@ class Peers {
   virtual bool recover_if_dead(Owner other) noexcept = 0;
 
  protected:
-  Peers(Owner self, const std::uint32_t* present) : self_(self), present_(present) {}
+  Peers(Owner self, const std::uint32_t* present, bool observes = false)
+      : self_(self), present_(present), observes_(observes) {}
   Owner self_;
   const std::uint32_t* present_;
+  bool observes_;
 };
 
 }  // namespace heddle

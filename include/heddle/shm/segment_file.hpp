@@ -3,6 +3,7 @@
 // The file behind a segment: made, reserved, named, opened, unlinked. Knows nothing of its content
 // beyond the header.
 
+#include <boost/interprocess/mapped_region.hpp>
 #include <cstddef>
 #include <optional>
 #include <string>
@@ -30,7 +31,13 @@ bool name_segment_file(int fd, const std::string& path);
 
 /// Opens the file at `path`, nothing if there is none. Throws Error{permission} if it is another
 /// user's.
-std::optional<FileDescriptor> open_segment_file(const std::string& path);
+enum class OpenFor { joining, observing };
+std::optional<FileDescriptor> open_segment_file(const std::string& path,
+                                                OpenFor purpose = OpenFor::joining);
+
+/// Maps its first bytes. Throws Error with what the system says.
+boost::interprocess::mapped_region map_segment_file(int fd, boost::interprocess::mode_t mode,
+                                                    std::size_t bytes);
 
 /// Whether `path` names the file behind `fd` now.
 bool is_named(int fd, const std::string& path);
