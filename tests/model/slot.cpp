@@ -535,15 +535,10 @@ void ask(Run& run, bool mortal) {
   run.finally([&world] { check_end(world); });
 }
 
-struct Demand {
-  bool asked = false;
-  std::size_t answered = 0;
-};
-
 // Answers until `askers` have been, each of which asks once more at its end.
-void publish_on_demand(World& world, TestSlot::Publisher& publisher, const Demand& demand,
+void publish_on_demand(World& world, TestSlot::Publisher& publisher, const std::size_t& answered,
                        std::size_t askers) {
-  for (std::uint64_t n = 1; demand.answered < askers; ++n) {
+  for (std::uint64_t n = 1; answered < askers; ++n) {
     const Status status = publisher.wait_for_request(Deadline::never(), WaitStrategy::sleep);
     check(status == Status::ready, "a wait for ever ends with a request");
     world.begun |= std::uint64_t{1} << n;
@@ -552,13 +547,12 @@ void publish_on_demand(World& world, TestSlot::Publisher& publisher, const Deman
   }
 }
 
-Pair ask_and_say_so(World& world, TestSlot& slot, Demand& demand) {
+Pair ask_and_say_so(World& world, TestSlot& slot, std::size_t& answered) {
   Pair value{};
-  demand.asked = true;
   const Reading reading = slot.pull_fresh(value, Deadline::never(), WaitStrategy::sleep);
   check(reading.status == Status::ready, "a request is answered");
   world.saw(reading.version, value);
-  ++demand.answered;
+  ++answered;
   Pair none{};
   static_cast<void>(slot.pull_fresh(none, Deadline::now()));
   return value;
@@ -567,16 +561,17 @@ Pair ask_and_say_so(World& world, TestSlot& slot, Demand& demand) {
 void two_askers(Run& run) {
   auto& world =
       run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 1, .buffers = 2}, 3U);
-  auto& demand = run.ghost<Demand>();
+  auto& answered = run.ghost<std::size_t>();
   Peers& first = joined(run, world, 0);
   auto& slot_of_first = run.ghost<TestSlot>(world.memory, first);
   auto& publisher = run.ghost<TestSlot::Publisher>(slot_of_first.publisher());
-  run.process("publisher", false,
-              [&world, &publisher, &demand] { publish_on_demand(world, publisher, demand, 2); });
+  run.process("publisher", false, [&world, &publisher, &answered] {
+    publish_on_demand(world, publisher, answered, 2);
+  });
   for (std::size_t i = 1; i < 3; ++i) {
     auto& slot = run.ghost<TestSlot>(world.memory, joined(run, world, i));
-    run.process(i == 1 ? "asker 1" : "asker 2", false, [&world, &slot, &demand] {
-      static_cast<void>(ask_and_say_so(world, slot, demand));
+    run.process(i == 1 ? "asker 1" : "asker 2", false, [&world, &slot, &answered] {
+      static_cast<void>(ask_and_say_so(world, slot, answered));
     });
   }
   run.finally([&world] { check_end(world); });
@@ -587,21 +582,18 @@ void two_askers(Run& run) {
 void overtaken_answer(Run& run) {
   auto& world =
       run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 2, .buffers = 3}, 3U);
-  auto& demand = run.ghost<Demand>();
+  auto& answered = run.ghost<std::size_t>();
   Peers& first = joined(run, world, 0);
   auto& slot_of_first = run.ghost<TestSlot>(world.memory, first);
   auto& publisher = run.ghost<TestSlot::Publisher>(slot_of_first.publisher());
-  run.process("on demand", false,
-              [&world, &publisher, &demand] { publish_on_demand(world, publisher, demand, 1); });
+  run.process("on demand", false, [&world, &publisher, &answered] {
+    publish_on_demand(world, publisher, answered, 1);
+  });
   constexpr std::uint64_t older = 9;
-  auto& is_older = run.ghost<bool>(false);
-  Peers& second = joined(run, world, 1);
-  auto& slot_of_second = run.ghost<TestSlot>(world.memory, second);
+  auto& slot_of_second = run.ghost<TestSlot>(world.memory, joined(run, world, 1));
   auto& early = run.ghost<TestSlot::Publisher>(slot_of_second.publisher());
-  run.process("early", false, [&world, &early, &demand, &is_older] {
-    auto loan = early.loan();
-    check(static_cast<bool>(loan), "there is a buffer");
-    is_older = !demand.asked;
+  auto& loan = run.ghost<TestSlot::Loan>(early.loan());
+  run.process("early", false, [&world, &loan] {
     const Pair value = pair_of(older);
     copy_in(reinterpret_cast<SharedWord*>(&*loan), &value, sizeof value);
     world.begun |= std::uint64_t{1} << older;
@@ -609,9 +601,9 @@ void overtaken_answer(Run& run) {
     ++world.done;
   });
   auto& slot = run.ghost<TestSlot>(world.memory, joined(run, world, 2));
-  run.process("asker", false, [&world, &slot, &demand, &is_older] {
-    const Pair value = ask_and_say_so(world, slot, demand);
-    check(value.first != older || !is_older, "SLOT-4: a value from before the request");
+  run.process("asker", false, [&world, &slot, &answered] {
+    const Pair value = ask_and_say_so(world, slot, answered);
+    check(value.first != older, "SLOT-4: a value from before the request");
   });
   run.finally([&world] { check_end(world); });
 }
@@ -621,7 +613,7 @@ void overtaken_answer(Run& run) {
 void unheard_request(Run& run) {
   auto& world =
       run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 1, .buffers = 2}, 4U);
-  auto& demand = run.ghost<Demand>();
+  auto& answered = run.ghost<std::size_t>();
   auto& slot_of_first = run.ghost<TestSlot>(world.memory, joined(run, world, 0));
   run.process("mortal", true, [&slot_of_first] {
     Pair none{};
@@ -629,11 +621,13 @@ void unheard_request(Run& run) {
   });
   auto& slot_of_second = run.ghost<TestSlot>(world.memory, joined(run, world, 1));
   auto& publisher = run.ghost<TestSlot::Publisher>(slot_of_second.publisher());
-  run.process("publisher", false,
-              [&world, &publisher, &demand] { publish_on_demand(world, publisher, demand, 1); });
+  run.process("publisher", false, [&world, &publisher, &answered] {
+    publish_on_demand(world, publisher, answered, 1);
+  });
   auto& slot = run.ghost<TestSlot>(world.memory, joined(run, world, 2));
-  run.process("asker", false,
-              [&world, &slot, &demand] { static_cast<void>(ask_and_say_so(world, slot, demand)); });
+  run.process("asker", false, [&world, &slot, &answered] {
+    static_cast<void>(ask_and_say_so(world, slot, answered));
+  });
   auto& last = run.ghost<ModelPeers>(world.participants, 3U);
   run.process("recoverer", false, [&last] {
     while (!has_ended(0)) pause();
