@@ -150,6 +150,68 @@ TEST_P(EveryInstruction, of_publish) {  // SLOT-1 SLOT-2
   kill_everywhere([] { return Publish(GetParam()); });
 }
 
+struct LoanAndCommit : Publish {
+  using Publish::Publish;
+  void child() {
+    Segment own = join();
+    auto dying = theirs(own).publisher();
+    SingleStepped::begin();
+    auto loan = dying.loan();
+    *loan = Value::of(2);
+    (void)loan.commit();
+    SingleStepped::end();
+  }
+};
+
+TEST_P(EveryInstruction, of_a_loan_and_its_commit) {  // SLOT-1 SLOT-2
+  kill_everywhere([] { return LoanAndCommit(GetParam()); });
+}
+
+struct CompareAndPublish : Publish {
+  using Publish::Publish;
+  void child() {
+    Segment own = join();
+    auto dying = theirs(own).publisher();
+    const Value value = Value::of(2);
+    SingleStepped::begin();
+    (void)dying.compare_and_publish(1, value);
+    SingleStepped::end();
+  }
+};
+
+TEST_P(EveryInstruction, of_compare_and_publish) {
+  kill_everywhere([] { return CompareAndPublish(GetParam()); });
+}
+
+// Leaves a request behind, beside a publisher that sleeps.
+struct Ask : SlotScene {
+  explicit Ask(Finder who) : SlotScene(who, {.views = 0, .publishers = 1, .buffers = 2}) {
+    EXPECT_EQ(publisher.publish(Value::of(1)), Status::ready);
+    EXPECT_EQ(publisher.wait_for_request(a_nap(), WaitStrategy::sleep), Status::timeout);
+  }
+  void child() {
+    Segment own = join();
+    auto from = theirs(own);
+    Value value;
+    SingleStepped::begin();
+    (void)from.pull_fresh(value, Deadline::now());
+    SingleStepped::end();
+  }
+  void survive(const Death& death) {
+    EXPECT_TRUE(death.allows(publisher.requested()));
+    find_dead();
+    EXPECT_TRUE(death.allows(publisher.requested()));  // it still is there, for nobody
+    publish_again_and_again(publisher);
+    EXPECT_FALSE(publisher.requested());
+    nobody_else_is_left();
+  }
+  Slot<Value>::Publisher publisher = slot.publisher();
+};
+
+TEST_P(EveryInstruction, of_a_request) {  // SLOT-4
+  kill_everywhere([] { return Ask(GetParam()); });
+}
+
 struct PublisherComesAndGoes : SlotScene {
   explicit PublisherComesAndGoes(Finder who)
       : SlotScene(who, {.views = 0, .publishers = 1, .buffers = 2}) {
