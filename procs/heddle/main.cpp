@@ -8,6 +8,8 @@
 #include <string>
 
 #include "heddle/base/error.hpp"
+#include "pub_command.hpp"
+#include "sub_command.hpp"
 #include "train_command.hpp"
 #include "worker_command.hpp"
 
@@ -51,12 +53,19 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   heddle::TrainOptions train;
   const CLI::App* train_app = add_train_command(app, train);
+  heddle::PubOptions pub;
+  const CLI::App* pub_app = add_pub_command(app, pub);
+  heddle::SubOptions sub;
+  const CLI::App* sub_app = add_sub_command(app, sub);
+  heddle::PullOptions pull;
+  const CLI::App* pull_app = add_pull_command(app, pull);
   const CLI::App* worker_app =
       app.add_subcommand("worker", "what heddle train starts")->group("");  // not for people
   if (const std::string first = argc > 1 ? argv[1] : ""; !first.empty() && first[0] != '-') {
     const auto named = [&](const CLI::App* command) { return command->check_name(first); };
     if (app.get_subcommands(named).empty()) {
-      return complain("unknown command \"" + first + "\": there is train", bad_input);
+      return complain("unknown command \"" + first + "\": there are train, pub, sub and pull",
+                      bad_input);
     }
   }
   try {
@@ -64,10 +73,16 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& help) {
     return app.exit(help);
   } catch (const CLI::ParseError& error) {
-    return complain(std::string(error.what()) + "; \"heddle train --help\" lists the options",
-                    bad_input);
+    const auto parsed = app.get_subcommands();
+    const std::string command = parsed.empty() ? "" : parsed.front()->get_name() + " ";
+    return complain(
+        std::string(error.what()) + "; \"heddle " + command + "--help\" lists the options",
+        bad_input);
   }
   if (train_app->parsed()) return train_command(train);
+  if (pub_app->parsed()) return pub_command(pub);
+  if (sub_app->parsed()) return sub_command(sub);
+  if (pull_app->parsed()) return pull_command(pull);
   if (worker_app->parsed()) return heddle::worker_command();
   return failed;
 }

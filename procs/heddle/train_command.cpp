@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <filesystem>
 #include <optional>
@@ -20,6 +19,7 @@
 #include "heddle/train/dataset.hpp"
 #include "heddle/train/policy.hpp"
 #include "heddle/train/sha256.hpp"
+#include "option_checks.hpp"
 #include "train_display.hpp"
 
 namespace heddle {
@@ -225,24 +225,6 @@ class TrainRun {
 
 }  // namespace
 
-namespace {
-
-// CLI11 reads 010 as 8, and -1 as a very large number.
-std::string check_whole(const std::string& text) {
-  std::uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const bool plain = text.size() == 1 || text[0] != '0';
-  if (error == std::errc() && end == text.data() + text.size() && plain) return "";
-  return "\"" + text + "\" is not a whole number, or is too large";
-}
-
-std::string check_decimal(const std::string& text) {
-  if (text.find_first_not_of("0123456789+-.eE") == text.npos) return "";
-  return "\"" + text + "\" is not a decimal number";
-}
-
-}  // namespace
-
 CLI::App* add_train_command(CLI::App& app, TrainOptions& options) {
   CLI::App* train = app.add_subcommand("train", "train a model with several worker processes");
   train->add_option("--data", options.data, "the data set: digits")->capture_default_str();
@@ -266,13 +248,9 @@ CLI::App* add_train_command(CLI::App& app, TrainOptions& options) {
   train->add_option("--segment", options.segment,
                     "the shared segment's name [train-PID]; others may look on");
   train->add_flag("--json", options.json, "print one JSON object a line");
-  for (const char* name :
-       {"--workers", "--epochs", "--batch", "--microbatches", "--seed", "--max-restarts"}) {
-    train->get_option(name)->check(CLI::Validator(check_whole, ""));
-  }
-  for (const char* name : {"--lr", "--momentum", "--target-accuracy"}) {
-    train->get_option(name)->check(CLI::Validator(check_decimal, ""));
-  }
+  check_whole(*train,
+              {"--workers", "--epochs", "--batch", "--microbatches", "--seed", "--max-restarts"});
+  check_decimal(*train, {"--lr", "--momentum", "--target-accuracy"});
   return train;
 }
 

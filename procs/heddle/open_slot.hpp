@@ -1,0 +1,44 @@
+#pragma once
+
+// The slot that a command line names, whatever its element type is.
+
+#include <cstddef>
+#include <optional>
+#include <string>
+
+#include "elements.hpp"
+#include "heddle/shm/segment.hpp"
+#include "heddle/sync/slot.hpp"
+
+namespace heddle {
+
+/// SEGMENT/SLOT on a command line, and in messages.
+struct SlotAddress {
+  std::string segment;
+  std::string slot;
+
+  std::string text() const { return segment + "/" + slot; }
+};
+constexpr const char* slot_address_help =
+    "the slot, by its segment's name and its own: train-4711/weights";
+
+/// Throws Error{invalid_argument}.
+SlotAddress parse_slot_address(const std::string& text);
+
+/// Elements of any type are bytes here; the form is what the directory has recorded of them.
+using ByteSlot = Slot<std::byte[]>;
+struct OpenSlot {
+  ElementForm form;
+  ByteSlot slot;
+
+  std::size_t count() const { return slot.count() / form.type.size; }
+};
+
+/// Joins the segment of this name; nothing when there is none. Throws what Segment::open does.
+std::optional<Segment> open_segment(const std::string& name);
+/// Nothing when there is none. Throws Error{type_mismatch} when it is no slot, {corrupt}.
+std::optional<OpenSlot> find_slot(Segment& segment, const SlotAddress& address);
+/// The names of its slots, for messages.
+std::string slot_names(Segment& segment);
+
+}  // namespace heddle
