@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -47,17 +48,20 @@ std::string abbreviated(const SlotValue& value) {
 }
 
 std::string json(const SlotValue& value, const Reading& reading, std::uint64_t skipped) {
+  const auto age_ns = reading.age_ns();
   std::string text = fmt::format(
       R"({{"event":"value","version":{},"age_ns":{},"skipped":{},"type":"{}","values":[)",
-      reading.version, reading.age_ns(), skipped, value.form.name);
+      reading.version, age_ns ? std::to_string(*age_ns) : "null", skipped, value.form.name);
   value.form.print(value.bytes, ",", true, text);
   return text + "]}\n";
 }
 
-std::string age(std::int64_t nanoseconds) {
-  const auto time = static_cast<double>(nanoseconds);
-  if (time < 1e6) return fmt::format("{:.0f} us", time / 1e3);
-  return time < 1e9 ? fmt::format("{:.1f} ms", time / 1e6) : fmt::format("{:.1f} s", time / 1e9);
+std::string age(std::optional<std::int64_t> nanoseconds) {
+  if (!nanoseconds) return "of unknown age";
+  const auto time = static_cast<double>(*nanoseconds);
+  if (time < 1e6) return fmt::format("{:.0f} us old", time / 1e3);
+  return time < 1e9 ? fmt::format("{:.1f} ms old", time / 1e6)
+                    : fmt::format("{:.1f} s old", time / 1e9);
 }
 
 /// The value in the form that was asked for; as plain text, its numbers alone.
@@ -135,9 +139,9 @@ class Sub {
       Output(file, signals_).write(write_npy(value));
       output_.write(file + "\n");
     } else if (options_.npy.empty() && !options_.bytes && !options_.json) {
-      output_.write(fmt::format(
-          "version {} ({} old{}): {}\n", reading.version, age(reading.age_ns()),
-          skipped == 0 ? "" : fmt::format(", {} skipped", skipped), abbreviated(value)));
+      output_.write(fmt::format("version {} ({}{}): {}\n", reading.version, age(reading.age_ns()),
+                                skipped == 0 ? "" : fmt::format(", {} skipped", skipped),
+                                abbreviated(value)));
     } else {
       output_.write(encoded(options_, value, reading, skipped));
     }
