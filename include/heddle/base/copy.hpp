@@ -1,62 +1,55 @@
 #pragma once
 
-// Copies that race with a writer: word by word, relaxed, so that a copy which is thrown away
-// afterwards was no data race. Source: Boehm 2012, "Can seqlocks get along with programming
-// language memory models?"
-
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
+// Copies that race: into shared memory while others may read it, and out of it while others may
+// write it. What a reader gets may be torn, and then it is thrown away; the caller knows by a
+// generation that it looks at before and after.
+//
+// Who may call    anyone; copy_out also from a read-only mapping
+// Progress        wait-free
+// Alignment       the shared side to 4 bytes, the private side to any; the two do not overlap. When
+//                 `bytes` is no multiple of 4, copy_in may write zeroes up to the next one
+// Order           as of relaxed accesses: the caller's fences stand between them and the generation.
+//                 new generation, fence(release), copy_in, store(release)
+//                 load(acquire), copy_out, fence(acquire), the generation again
+//                 Who has copied one byte that is newer then finds a newer generation
+// Whole           elements of 4 and 8 bytes come out whole when both sides are aligned for them
+// Backends        words: relaxed atomics, what the explorer and ThreadSanitizer see.
+//                 fast: instructions of x86-64, that are no accesses of C++ at all; copy_fast.hpp
+//                 says why they keep the same promises
+// Source          Boehm 2012, "Can seqlocks get along with programming language memory models?"
 
 #include "heddle/base/atomic.hpp"
+#include "heddle/base/copy_fast.hpp"
+#include "heddle/base/copy_words.hpp"
+
+#if defined(HEDDLE_MACHINE) || defined(__SANITIZE_THREAD__) || !defined(__x86_64__)
+#define HEDDLE_COPY_BY_WORDS
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HEDDLE_COPY_BY_WORDS
+#endif
+#endif
 
 namespace heddle {
 
 using SharedWord = Atomic<std::uint64_t>;
 
-/// Bytes that `bytes` take up in shared words.
-constexpr std::size_t word_padded(std::size_t bytes) { return (bytes + 7) / 8 * 8; }
-
-/// Copies `bytes` from private to shared memory. `to` has room for word_padded(bytes). Wait-free.
-inline void copy_in(SharedWord* to, const void* from, std::size_t bytes) noexcept {
-  const auto* source = static_cast<const std::byte*>(from);
-  const std::size_t words = bytes / 8;
-  std::size_t i = 0;
-  const auto one = [&](std::size_t at) {
-    std::uint64_t word;
-    std::memcpy(&word, source + at * 8, 8);
-    to[at].store(word, relaxed);
-  };
-  // Eight at a time: relaxed atomics are not vectorised, and this keeps eight in flight.
-  for (; i + 8 <= words; i += 8) {
-    one(i), one(i + 1), one(i + 2), one(i + 3), one(i + 4), one(i + 5), one(i + 6), one(i + 7);
-  }
-  for (; i < words; ++i) one(i);
-  if (const std::size_t rest = bytes % 8) {
-    std::uint64_t word = 0;
-    std::memcpy(&word, source + words * 8, rest);
-    to[words].store(word, relaxed);
-  }
+/// Copies `bytes` from private to shared memory.
+inline void copy_in(void* shared, const void* from, std::size_t bytes) noexcept {
+#ifdef HEDDLE_COPY_BY_WORDS
+  words::copy_in(shared, from, bytes);
+#else
+  fast::copy_in(shared, from, bytes);
+#endif
 }
 
-/// Copies `bytes` from shared to private memory. What it reads may be torn until the caller has
-/// made sure that no writer passed by. Wait-free.
-inline void copy_out(void* to, const SharedWord* from, std::size_t bytes) noexcept {
-  auto* target = static_cast<std::byte*>(to);
-  const std::size_t words = bytes / 8;
-  std::size_t i = 0;
-  const auto one = [&](std::size_t at) {
-    const std::uint64_t word = from[at].load(relaxed);
-    std::memcpy(target + at * 8, &word, 8);
-  };
-  for (; i + 8 <= words; i += 8) {
-    one(i), one(i + 1), one(i + 2), one(i + 3), one(i + 4), one(i + 5), one(i + 6), one(i + 7);
-  }
-  for (; i < words; ++i) one(i);
-  if (const std::size_t rest = bytes % 8) {
-    const std::uint64_t word = from[words].load(relaxed);
-    std::memcpy(target + words * 8, &word, rest);
-  }
+/// Copies `bytes` from shared to private memory.
+inline void copy_out(void* to, const void* shared, std::size_t bytes) noexcept {
+#ifdef HEDDLE_COPY_BY_WORDS
+  words::copy_out(to, shared, bytes);
+#else
+  fast::copy_out(to, shared, bytes);
+#endif
 }
 
 }  // namespace heddle
