@@ -13,19 +13,21 @@
 //                 load(acquire), copy_out, fence(acquire), the generation again
 //                 Who has copied one byte that is newer then finds a newer generation
 // Whole           elements of 4 and 8 bytes come out whole when both sides are aligned for them
-// Backends        words: relaxed atomics, what the explorer and ThreadSanitizer see.
-//                 fast: instructions of x86-64, that are no accesses of C++ at all; copy_fast.hpp
-//                 says why they keep the same promises
+// Backends        words: relaxed atomics, which the explorer and sanitizers can look into.
+//                 fast: instructions of x86-64 that are no accesses of C++; copy_fast.hpp says why
+//                 they keep the same promises
 // Source          Boehm 2012, "Can seqlocks get along with programming language memory models?"
 
 #include "heddle/base/atomic.hpp"
 #include "heddle/base/copy_fast.hpp"
 #include "heddle/base/copy_words.hpp"
 
-#if defined(HEDDLE_MACHINE) || defined(__SANITIZE_THREAD__) || !defined(__x86_64__)
+#if defined(HEDDLE_MACHINE) || !defined(__x86_64__) || defined(__SANITIZE_THREAD__) || \
+    defined(__SANITIZE_ADDRESS__)
 #define HEDDLE_COPY_BY_WORDS
 #elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer) || \
+    __has_feature(memory_sanitizer)
 #define HEDDLE_COPY_BY_WORDS
 #endif
 #endif
@@ -39,7 +41,7 @@ inline void copy_in(void* shared, const void* from, std::size_t bytes) noexcept 
 #ifdef HEDDLE_COPY_BY_WORDS
   words::copy_in(shared, from, bytes);
 #else
-  fast::copy_in(shared, from, bytes);
+  fast::copy(shared, from, bytes);
 #endif
 }
 
@@ -48,7 +50,7 @@ inline void copy_out(void* to, const void* shared, std::size_t bytes) noexcept {
 #ifdef HEDDLE_COPY_BY_WORDS
   words::copy_out(to, shared, bytes);
 #else
-  fast::copy_out(to, shared, bytes);
+  fast::copy(to, shared, bytes);
 #endif
 }
 
