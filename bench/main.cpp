@@ -38,7 +38,8 @@ struct Suite {
 constexpr Suite all_suites[] = {{"slot", slot_suite},
                                 {"task_queue", task_queue_suite},
                                 {"barrier", barrier_suite},
-                                {"uncontended", uncontended_suite}};
+                                {"uncontended", uncontended_suite},
+                                {"copy", copy_suite}};
 
 /// Returns an exit code when there is nothing to run.
 std::optional<int> parse(int argc, char** argv, Options& options) {

@@ -10,6 +10,7 @@
 namespace heddle::bench {
 
 std::vector<Entry> slot_suite();
+std::vector<Entry> copy_suite();
 std::vector<Entry> task_queue_suite();
 std::vector<Entry> barrier_suite();
 std::vector<Entry> uncontended_suite();
