@@ -341,7 +341,7 @@ bool SlotCore::claim_buffer(Claim& claim) noexcept {
 SlotCore::Claim SlotCore::claim() noexcept {
   Claim claim;
   if (!peers_->present()) return claim;
-  claim.asked = header_->asked.load(acquire("SLOT.asked"));  // <- SLOT.ask
+  claim.asked = header_->asked.load(relaxed);  // <- SLOT.ask, by the fence SLOT.claimed
   const auto attempt = [&] { return claim_buffer(claim); };
   if (!try_and_recover(attempt, [&] { return recover_holders(); })) claim.status = Status::busy;
   return claim;
@@ -350,7 +350,7 @@ SlotCore::Claim SlotCore::claim() noexcept {
 SlotCore::Claim SlotCore::claim(Deadline deadline) noexcept {
   Claim claim;
   if (!peers_->present()) return claim;
-  claim.asked = header_->asked.load(acquire("SLOT.asked"));  // <- SLOT.ask
+  claim.asked = header_->asked.load(relaxed);  // <- SLOT.ask, by the fence SLOT.claimed
   const auto look_at_holders = [&] {
     recover_holders();
     return Status::ready;

@@ -509,13 +509,13 @@ void last_value(Run& run) {
 
 // Asks, and gets a value that was made for it, from what it has left beside. The publisher may die
 // before.
-void ask(Run& run, bool mortal) {
+void ask(Run& run, bool mortal, bool for_the_first) {
   auto& world =
       run.ghost<World>(run, TestSlot::Options{.views = 0, .publishers = 1, .buffers = 2}, 2U);
   Peers& first = joined(run, world, 0);
   auto& slot_of_first = run.ghost<TestSlot>(world.memory, first);
   auto& publisher = run.ghost<TestSlot::Publisher>(slot_of_first.publisher());
-  publish(world, publisher, slot_of_first, 1);
+  if (!for_the_first) publish(world, publisher, slot_of_first, 1);
   auto& beside = run.shared<std::uint64_t>("beside");  // plain
   run.process("publisher", mortal, [&world, &slot_of_first, &publisher, &beside] {
     const Status status = publisher.wait_for_request(Deadline::never(), WaitStrategy::sleep);
@@ -722,16 +722,19 @@ std::vector<Scenario> slot_scenarios() {
       {"slot/last_value", {.preemptions = 1, .deaths = 1, .stale = 2}, last_value},
       {"slot/ask",
        {.preemptions = 2, .stale = 2, .inner_timeouts = false},
-       [](Run& run) { ask(run, false); }},
+       [](Run& run) { ask(run, false, false); }},
+      {"slot/ask_for_the_first",
+       {.preemptions = 2, .stale = 2, .inner_timeouts = false},
+       [](Run& run) { ask(run, false, true); }},
       {"slot/ask_the_dead",
        {.preemptions = 2, .deaths = 1, .stale = 1},
-       [](Run& run) { ask(run, true); }},
-      {"slot/two_askers", {.preemptions = 2, .stale = 1, .inner_timeouts = false}, two_askers},
+       [](Run& run) { ask(run, true, false); }},
+      {"slot/two_askers", {.preemptions = 1, .stale = 1, .inner_timeouts = false}, two_askers},
       {"slot/overtaken_answer",
-       {.preemptions = 2, .stale = 1, .inner_timeouts = false},
+       {.preemptions = 1, .stale = 1, .inner_timeouts = false},
        overtaken_answer},
       {"slot/unheard_request",
-       {.preemptions = 2, .deaths = 1, .stale = 1, .inner_timeouts = false},
+       {.preemptions = 0, .deaths = 1, .stale = 1, .inner_timeouts = false},
        unheard_request},
       {"slot/places", {.preemptions = 2, .stale = 1}, places},
       {"slot/places_of_the_dead", {.preemptions = 2, .stale = 1}, places_of_the_dead},
