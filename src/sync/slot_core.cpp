@@ -399,7 +399,8 @@ Status SlotCore::publish(const Claim& claim, const void* value, Version expected
   return commit(claim, expected);
 }
 
-Status SlotCore::publish(const void* value) noexcept {
+// In one piece: the calls would be 2.6 of its 16 ns.
+[[gnu::flatten]] Status SlotCore::publish(const void* value) noexcept {
   return publish(claim(), value, any_version);
 }
 
