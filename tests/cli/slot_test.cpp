@@ -94,6 +94,7 @@ class SlotCommands : public testing::Test {
   // Ends with this code, one line of complaint, and no other output.
   static void expect_refused(int code, const std::string& words, std::vector<std::string> arguments,
                              std::string_view input = "") {
+    if (arguments.size() > 1 && arguments[0] == "pub") arguments.push_back("--no-hold");
     Fed program(std::move(arguments), input);
     EXPECT_EQ(program->line(), std::nullopt);
     EXPECT_EQ(program->join(), code);
