@@ -212,6 +212,11 @@ TEST_F(SlotCommands, the_value_of_a_killed_publisher_stays_and_its_successor_goe
   EXPECT_EQ((*killed)->join(), -SIGKILL);
   EXPECT_EQ((*sub.event())["event"], "died");
   EXPECT_EQ(pull(), "7 8");
+  Program late({"sub", slot_, "--json", "--timeout", "0.2"});
+  EXPECT_EQ((*late.event())["values"], json({7, 8}));
+  EXPECT_EQ((*late.event())["event"], "died");
+  EXPECT_EQ(late.event(), std::nullopt);  // it is told once
+  EXPECT_EQ(late.join(), 1);
   Fed successor({"pub", slot_}, "9 10\n");
   EXPECT_EQ(successor->join(), 0) << successor->errors();
   const auto event = sub.event();
@@ -401,6 +406,10 @@ TEST_F(SlotCommands, few_buffers_do_even_with_pinning_readers) {
     pub.write("2\n");
     EXPECT_EQ((*sub.event())["version"], 2);
     pub.write("3\n");  // it has no buffer as long as the view is open
+    Program second({"sub", slot_, "--json", "--timeout", "0.2"});
+    EXPECT_EQ((*second.event())["version"], 2);
+    EXPECT_EQ(second.event(), std::nullopt);
+    EXPECT_EQ(second.join(), 1);
     EXPECT_EQ(view.values()[0], 1);
   }
   EXPECT_EQ((*sub.event())["version"], 3);
