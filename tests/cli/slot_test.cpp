@@ -85,9 +85,14 @@ class SlotCommands : public testing::Test {
     EXPECT_EQ(program.join(), 0) << program.errors();
     return text;
   }
+  static json next(Program& program) {
+    const auto event = program.event();
+    EXPECT_TRUE(event) << "it ended, or is silent";
+    return event.value_or(json::object());
+  }
   json pull_json() {
     Program program({"pull", slot_, "--json"});
-    const json event = program.event().value_or(json::object());
+    json event = program.event().value_or(json::object());
     EXPECT_EQ(program.join(), 0) << program.errors();
     return event;
   }
@@ -124,7 +129,7 @@ class SlotCommands : public testing::Test {
 TEST_F(SlotCommands, what_is_published_is_pulled) {
   const auto held = hold("1 2.5\t-3e4\r\n");
   EXPECT_EQ(pull(), "1 2.5 -30000");
-  const json event = pull_json();
+  json event = pull_json();
   EXPECT_EQ(event["event"], "value");
   EXPECT_EQ(event["version"], 1);
   EXPECT_EQ(event["type"], "f64");
@@ -207,21 +212,21 @@ TEST_F(SlotCommands, lines_for_people_say_version_and_age_and_are_short) {
 TEST_F(SlotCommands, the_value_of_a_killed_publisher_stays_and_its_successor_goes_on) {
   const auto killed = hold("7 8\n");
   Program sub({"sub", slot_, "--json"});
-  EXPECT_EQ((*sub.event("value"))["version"], 1);
+  EXPECT_EQ(next(sub)["version"], 1);
   (*killed)->send(SIGKILL);
   EXPECT_EQ((*killed)->join(), -SIGKILL);
-  EXPECT_EQ((*sub.event())["event"], "died");
+  EXPECT_EQ(next(sub)["event"], "died");
   EXPECT_EQ(pull(), "7 8");
   Program late({"sub", slot_, "--json", "--timeout", "0.2"});
-  EXPECT_EQ((*late.event())["values"], json({7, 8}));
-  EXPECT_EQ((*late.event())["event"], "died");
+  EXPECT_EQ(next(late)["values"], json({7, 8}));
+  EXPECT_EQ(next(late)["event"], "died");
   EXPECT_EQ(late.event(), std::nullopt);  // it is told once
   EXPECT_EQ(late.join(), 1);
   Fed successor({"pub", slot_}, "9 10\n");
   EXPECT_EQ(successor->join(), 0) << successor->errors();
-  const auto event = sub.event();
-  EXPECT_EQ((*event)["version"], 2);
-  EXPECT_EQ((*event)["values"], json({9, 10}));
+  json event = next(sub);
+  EXPECT_EQ(event["version"], 2);
+  EXPECT_EQ(event["values"], json({9, 10}));
   sub.send(SIGTERM);
   EXPECT_EQ(sub.join(), 128 + SIGTERM);
 }
@@ -269,7 +274,7 @@ TEST_F(SlotCommands, a_publisher_that_leaves_is_not_dead) {
   ASSERT_TRUE(sub.event("value"));
   stop(*held);
   EXPECT_EQ(Fed({"pub", slot_}, "2\n")->join(), 0);
-  EXPECT_EQ((*sub.event())["version"], 2);
+  EXPECT_EQ(next(sub)["version"], 2);
   EXPECT_EQ(sub.join(), 0) << sub.errors();
 }
 
@@ -363,7 +368,7 @@ TEST_F(SlotCommands, bad_text_names_its_line_and_publishes_nothing_of_it) {
            {"7 8 2147483648", "\"2147483648\" is no number of type i32"},
            {"7,8,9", "\"7,8,9\" is no number of type i32"}}) {
     expect_refused(2, "standard input, line 2: " + words, {"pub", slot_}, "4 5 6\n" + line + "\n");
-    const json event = pull_json();
+    json event = pull_json();
     EXPECT_EQ(event["version"], ++version) << line;
     EXPECT_EQ(event["values"], json({4, 5, 6})) << line;
   }
@@ -404,15 +409,15 @@ TEST_F(SlotCommands, few_buffers_do_even_with_pinning_readers) {
   {
     const auto view = reader.pull();
     pub.write("2\n");
-    EXPECT_EQ((*sub.event())["version"], 2);
+    EXPECT_EQ(next(sub)["version"], 2);
     pub.write("3\n");  // it has no buffer as long as the view is open
     Program second({"sub", slot_, "--json", "--timeout", "0.2"});
-    EXPECT_EQ((*second.event())["version"], 2);
+    EXPECT_EQ(next(second)["version"], 2);
     EXPECT_EQ(second.event(), std::nullopt);
     EXPECT_EQ(second.join(), 1);
     EXPECT_EQ(view.values()[0], 1);
   }
-  EXPECT_EQ((*sub.event())["version"], 3);
+  EXPECT_EQ(next(sub)["version"], 3);
   sub.send(SIGTERM);
   sub.join();
   pub.end();
@@ -424,10 +429,9 @@ TEST_F(SlotCommands, the_weights_of_a_training_can_be_pulled) {
   Program train({"train", "--json", "--epochs", "100000", "--segment", segment_});
   ASSERT_TRUE(train.event("epoch"));
   Program pull({"pull", segment_ + "/weights", "--json"});
-  const auto event = pull.event();
-  EXPECT_EQ((*event)["type"], "f32");
-  EXPECT_EQ((*event)["values"].size(),
-            Segment::open(segment_).find<Slot<float[]>>("weights").count());
+  json event = next(pull);
+  EXPECT_EQ(event["type"], "f32");
+  EXPECT_EQ(event["values"].size(), Segment::open(segment_).find<Slot<float[]>>("weights").count());
   EXPECT_EQ(pull.join(), 0) << pull.errors();
   train.send(SIGTERM);
   train.join();
