@@ -20,9 +20,10 @@ class HeddleSlot {
  public:
   using Words = Slot<std::uint64_t[]>;
 
-  explicit HeddleSlot(std::size_t bytes)
+  explicit HeddleSlot(std::size_t bytes, bool timed = false)
       : segment_(Segment::anonymous({.bytes = 4 * bytes + (std::size_t{1} << 16)})) {
-    segment_.open<Words>("value", {.count = bytes / 8, .views = 2, .publishers = 1});
+    segment_.open<Words>("value",
+                         {.count = bytes / 8, .views = 2, .publishers = 1, .timed = timed});
   }
   void reset() {}
 
@@ -75,6 +76,12 @@ class HeddleSlot {
 
  protected:
   Segment segment_;
+};
+
+/// Records when each value was published, as slots do unless told otherwise.
+class HeddleSlotTimed : public HeddleSlot {
+ public:
+  explicit HeddleSlotTimed(std::size_t bytes) : HeddleSlot(bytes, true) {}
 };
 
 class HeddleSlotAsleep : public HeddleSlot {

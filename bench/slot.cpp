@@ -69,7 +69,10 @@ void add_one_way(std::vector<Entry>& entries) {
     Case here(entries, name, every);
     Entry& copied = here.latency<HeddleSlot>("heddle", bytes);
     compare(copied, name, "iceoryx");
-    if (bytes == 64) compare(copied, "slot/core_to_core", "hardware");
+    if (bytes == 64) {
+      compare(copied, "slot/core_to_core", "hardware");
+      compare(here.latency<HeddleSlotTimed>("heddle_timed", bytes), name, "heddle");
+    }
     compare(here.latency<HeddleSlotByView>("heddle_view", bytes), name, "iceoryx");
 #if HEDDLE_BENCH_PEERS
     here.latency<Iceoryx>("iceoryx", bytes).peer = true;

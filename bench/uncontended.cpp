@@ -74,9 +74,10 @@ void push_pop(benchmark::State& state, Queue& shared) {
   }
 }
 
-void publish_pull(benchmark::State& state, HeddleSlot& shared) {
-  HeddleSlot::Writer writer(shared);
-  HeddleSlot::Reader reader(shared);
+template <class Slot>
+void publish_pull(benchmark::State& state, Slot& shared) {
+  typename Slot::Writer writer(shared);
+  typename Slot::Reader reader(shared);
   std::array<std::uint64_t, 8> value{};
   for (auto _ : state) {
     for (std::uint64_t& word : value) ++word;
@@ -123,6 +124,7 @@ std::vector<Entry> uncontended_suite() {
       entry<HeddleQueue>("push_pop/64B", "heddle", push_pop),
       entry<BoostQueue>("push_pop/64B", "boost_lockfree", push_pop),
       entry<HeddleSlot>("publish_pull/64B", "heddle", publish_pull, std::size_t{64}),
+      entry<HeddleSlotTimed>("publish_pull/64B", "heddle_timed", publish_pull, std::size_t{64}),
       entry<OneParty>("barrier/1", "heddle", arrive),
   };
   entries[0].label.against_case = entries[1].label.name;

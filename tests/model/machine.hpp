@@ -85,6 +85,7 @@ class Atomic {
 };
 
 inline void fence(Order order) noexcept { model::machine::fence(order); }
+inline void fence_after_rmw(Order order) noexcept { model::machine::fence(order); }
 
 inline void futex_wait(Atomic<std::uint32_t>& word, std::uint32_t expected,
                        std::int64_t nanoseconds) noexcept {

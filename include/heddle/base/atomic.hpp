@@ -75,6 +75,17 @@ inline void fence(Order order) noexcept {
   std::atomic_thread_fence(order);
 }
 
+/// The same, straight after a read-modify-write of this thread's that it orders too: on x86 those are
+/// full fences themselves, and only the compiler is left to be told.
+inline void fence_after_rmw(Order order) noexcept {
+#if defined(__x86_64__)
+  static_cast<void>(order);
+  asm volatile("" ::: "memory");
+#else
+  fence(order);
+#endif
+}
+
 /// Sleeps while `word` still is `expected`, at most `nanoseconds`. Spurious returns are allowed.
 /// Shared between processes (no FUTEX_PRIVATE_FLAG).
 inline void futex_wait(Atomic<std::uint32_t>& word, std::uint32_t expected,

@@ -54,4 +54,13 @@ inline void copy_out(void* to, const void* shared, std::size_t bytes) noexcept {
 #endif
 }
 
+/// A hint: fetches the cache line of what the caller will write soon, from those who have read it.
+inline void prefetch_for_writing(const void* shared) noexcept {
+#ifdef HEDDLE_COPY_BY_WORDS
+  static_cast<void>(shared);
+#else
+  asm volatile("prefetchw %0" ::"m"(*static_cast<const std::byte*>(shared)));
+#endif
+}
+
 }  // namespace heddle
