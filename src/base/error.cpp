@@ -27,6 +27,10 @@ const char* to_string(Status status) noexcept {
       return "overtaken";
     case Status::invalid:
       return "invalid";
+    case Status::failed:
+      return "failed";
+    case Status::expired:
+      return "expired";
   }
   return "unknown";
 }

@@ -1,20 +1,24 @@
 #include "heddle/sync/lease_ring.hpp"
 
+#include <unistd.h>
+
 #include <array>
 #include <bit>
 #include <new>
+#include <utility>
+
+#include "heddle/base/copy.hpp"
 
 namespace heddle {
 namespace {
 
-constexpr std::uint32_t open_phase = static_cast<std::uint32_t>(LeasePhase::open);
-constexpr std::uint32_t closed_phase = static_cast<std::uint32_t>(LeasePhase::closed);
-constexpr std::uint32_t drained_phase = static_cast<std::uint32_t>(LeasePhase::drained);
+constexpr std::uint32_t in_phase(std::uint32_t word, LeasePhase phase) {
+  return (word & ~3U) | static_cast<std::uint32_t>(phase);
+}
 
-// Says that a task was put where consumers no longer come by. QUEUE-4.
-void tell_returned(LeaseRingHeader& ring) noexcept {
-  ring.returned.fetch_add(1, release("QUEUE.returned"));
-  ring.not_empty.notify_one();
+// Where a task goes whose worker is gone or too late.
+LeaseState after_loss(LeaseWord leased, std::uint32_t max_tries) {
+  return leased.is_last_of(max_tries) ? LeaseState::dead : LeaseState::requeue;
 }
 
 }  // namespace
@@ -22,8 +26,9 @@ void tell_returned(LeaseRingHeader& ring) noexcept {
 std::optional<LeaseRingShape> LeaseRingShape::of(std::span<const std::byte> memory) noexcept {
   if (memory.size() < sizeof(LeaseRingHeader)) return std::nullopt;
   const auto& header = *reinterpret_cast<const LeaseRingHeader*>(memory.data());
-  const LeaseRingShape shape{header.capacity, header.payload_bytes, header.payload_alignment};
-  if (!shape.valid() || shape.bytes() > memory.size()) return std::nullopt;
+  const LeaseRingShape shape{header.capacity,   header.payload_bytes, header.payload_alignment,
+                             header.notes == 1, header.max_tries,     header.lease_timeout_ms};
+  if (header.notes > 1 || !shape.valid() || shape.bytes() > memory.size()) return std::nullopt;
   return shape;
 }
 
@@ -33,6 +38,10 @@ void LeaseRing::format(std::span<std::byte> memory, const LeaseRingShape& shape,
   header.capacity = shape.capacity;
   header.payload_bytes = shape.payload_bytes;
   header.payload_alignment = shape.payload_alignment;
+  header.notes = shape.notes ? 1 : 0;
+  header.max_tries = shape.max_tries;
+  header.lease_timeout_ms = shape.lease_timeout_ms;
+  header.lanes = 1;
   if (first_cycle == 0) return;  // and zeroed slots are FREE in cycle 0
   header.tail.store(first_cycle * shape.capacity, relaxed);
   header.head.store(first_cycle * shape.capacity, relaxed);
@@ -43,8 +52,8 @@ void LeaseRing::format(std::span<std::byte> memory, const LeaseRingShape& shape,
   }
 }
 
-LeaseRing::LeaseRing(std::span<std::byte> memory, const LeaseRingShape& shape,
-                     Peers& peers) noexcept
+LeaseRing::LeaseRing(std::span<std::byte> memory, const LeaseRingShape& shape, Peers& peers,
+                     Event* not_empty) noexcept
     : header_(reinterpret_cast<LeaseRingHeader*>(memory.data())),
       slots_(memory.data() + sizeof(LeaseRingHeader)),
       stride_(shape.stride()),
@@ -53,6 +62,11 @@ LeaseRing::LeaseRing(std::span<std::byte> memory, const LeaseRingShape& shape,
       shift_(static_cast<unsigned>(std::countr_zero(shape.capacity))),
       patience_(100 + static_cast<int>(shape.payload_bytes / 256)),
       peers_(&peers),
+      not_empty_(not_empty != nullptr ? not_empty : &header_->not_empty),
+      has_notes_(shape.notes),
+      max_tries_(shape.max_tries),
+      lease_timeout_ms_(static_cast<std::int64_t>(shape.lease_timeout_ms)),
+      process_(static_cast<std::uint32_t>(getpid())),
       tail_(header_->tail.load(acquire("QUEUE.tail"))),
       head_(header_->head.load(acquire("QUEUE.head"))) {}
 
@@ -62,6 +76,11 @@ Status LeaseRing::walk_to_free(Reservation& out, std::uint64_t ticket) noexcept 
   in_the_way_ = nobody;
   all_held_ = false;
   std::uint64_t held = 0;
+  const auto end = [&](Status status, std::uint64_t at) {
+    if (held != 0) header_->skipped.fetch_add(held, relaxed);
+    if (status != Status::ready) tail_ = at;
+    return status;
+  };
   // The limit only matters in damaged memory, where words can send one to and fro for ever.
   for (std::uint64_t steps = 8 * (mask_ + 1); steps != 0; --steps) {
     LeaseSlot& slot = at(ticket);
@@ -72,16 +91,16 @@ Status LeaseRing::walk_to_free(Reservation& out, std::uint64_t ticket) noexcept 
     if (ahead < 0) {
       if (ahead == -1 && unconsumed) {
         in_the_way_ = word.owner();
-        tail_ = ticket;
-        return Status::full;
+        return end(Status::full, ticket);
       }
       // Older than the hint was: the load was, or the hint is damaged. A lower ticket never harms.
       ticket += static_cast<std::uint64_t>(ahead) << shift_;
       continue;
     }
     if (ahead == 0 && state == LeaseState::free) {
-      if (const Status got = claim(out, slot, word, ticket); got != Status::busy) return got;
-      continue;
+      const Status got = claim(out, slot, word, ticket);
+      if (got == Status::busy) continue;
+      return end(got, tail_);
     }
     if (ahead == 0 && !unconsumed) {
       if (held == mask_ + 1) {
@@ -94,8 +113,7 @@ Status LeaseRing::walk_to_free(Reservation& out, std::uint64_t ticket) noexcept 
     }
     ticket = later(past(ticket, ahead - 1), header_->tail.load(acquire("QUEUE.tail")));
   }
-  tail_ = ticket;
-  return Status::full;
+  return end(Status::full, ticket);
 }
 
 Status LeaseRing::reserve(Reservation& out, Deadline deadline) noexcept {
@@ -115,7 +133,7 @@ Status LeaseRing::Reservation::commit_late(LeaseWord word) const noexcept {
     // -> QUEUE.lease. Of who went past the producer needs nothing, and a drainer hears of the task by
     // `returned`, behind a full fence.
     if (slot_->word.compare_exchange(expected, requeue.bits(), release("QUEUE.commit"))) {
-      tell_returned(*ring_);
+      Lease::tell_returned(*ring_, *not_empty_);
       return Status::ready;
     }
     word = LeaseWord(expected);
@@ -134,7 +152,7 @@ Status LeaseRing::Reservation::cancel() const noexcept {
     if (slot_->word.compare_exchange(expected, next.as(LeaseState::free, nobody).bits(),
                                      seq_cst("QUEUE.free"))) {
       ring_->not_full.notify_all();  // a FILLING may have kept more than one slot from producers
-      Lease::ended(*ring_);
+      Lease::tell(*ring_, *not_empty_, LeaseState::free);
       return Status::ready;
     }
     word = LeaseWord(expected);
@@ -155,14 +173,18 @@ Status LeaseRing::walk_to_task(Lease& out, std::uint64_t ticket) noexcept {
       ticket += static_cast<std::uint64_t>(ahead) << shift_;
       continue;
     }
-    if (state == LeaseState::requeue) {
+    if (state == LeaseState::requeue && is_due(slot)) {
       head_ = ticket;
-      if (take_returned(out, slot, word)) return Status::ready;
+      if (take_at_rest(out, slot, word)) return Status::ready;
       continue;
     }
     if (ahead == 0) {
       if (state == LeaseState::queued) {
-        if (take(out, slot, word, ticket)) return Status::ready;
+        if (!is_due(slot)) {
+          park(slot, word, ticket);
+        } else if (take(out, slot, word, ticket)) {
+          return Status::ready;
+        }
         continue;
       }
       if (caught_up()) continue;
@@ -177,16 +199,39 @@ Status LeaseRing::walk_to_task(Lease& out, std::uint64_t ticket) noexcept {
   return is_closed() ? drain(out) : Status::empty;
 }
 
-bool LeaseRing::take_returned(Lease& out, LeaseSlot& slot, LeaseWord requeue) noexcept {
-  std::uint64_t expected = requeue.bits();
-  const LeaseWord leased = requeue.leased_to(peers_->self());
+// A task that no ticket leads to any more: returned, or a dead letter.
+bool LeaseRing::take_at_rest(Lease& out, LeaseSlot& slot, LeaseWord word) noexcept {
+  std::uint64_t expected = word.bits();
+  const LeaseWord leased = word.leased_to(peers_->self());
   if (!slot.word.compare_exchange(expected, leased.bits(), acq_rel("QUEUE.lease"))) return false;
-  out.ring_ = header_;
-  out.peers_ = peers_;
-  out.slot_ = &slot;
-  out.leased_ = leased;
-  out.ticket_ = slot.ticket.load(relaxed);
+  hand_out(out, slot, leased, slot.ticket.load(relaxed));
   return true;
+}
+
+// After a look at the word that acquired it.
+bool LeaseRing::is_due(const LeaseSlot& slot) const noexcept {
+  if (!has_notes_) return true;
+  const auto due = static_cast<std::int64_t>(note(slot).due.load(relaxed));
+  return due == 0 || due <= monotonic_ns();
+}
+
+// Puts a task that is not due aside, so that others behind it may be had. Those who look for holders
+// find it when it is due; so nobody is told.
+void LeaseRing::park(LeaseSlot& slot, LeaseWord queued, std::uint64_t ticket) noexcept {
+  std::uint64_t expected = queued.bits();
+  const LeaseWord parked = queued.next_cycle().as(LeaseState::requeue, nobody);
+  if (slot.word.compare_exchange(expected, parked.bits(), seq_cst("QUEUE.park")) &&
+      header_->not_full.has_sleepers_after_rmw()) {
+    opened_way(ticket + 1);
+  }
+}
+
+void LeaseRing::sign(Lease& lease) const noexcept {
+  lease.max_tries_ = max_tries_;
+  lease.shift_ = shift_;
+  LeaseNote& its = note(*lease.slot_);
+  its.worker.store(process_, relaxed);
+  if (lease_timeout_ms_ != 0) its.leased_at.store(lease.stamp().bits(), relaxed);
 }
 
 // Called where the tasks end. A consumer on the heels of a busy producer takes each slot's line away
@@ -218,9 +263,9 @@ bool LeaseRing::go_past_filling(LeaseSlot& slot, LeaseWord filling, std::uint64_
   if (changes_within(patience_)) return true;
   std::uint64_t expected = filling.bits();
   const LeaseWord abandoned = filling.next_cycle().as(LeaseState::abandoned, filling.owner());
-  if (slot.word.compare_exchange(expected, abandoned.bits(), seq_cst("QUEUE.abandon")) &&
-      header_->not_full.has_sleepers_after_rmw()) {
-    opened_way(ticket + 1);
+  if (slot.word.compare_exchange(expected, abandoned.bits(), seq_cst("QUEUE.abandon"))) {
+    header_->abandoned.fetch_add(1, relaxed);
+    if (header_->not_full.has_sleepers_after_rmw()) opened_way(ticket + 1);
   }
   return true;
 }
@@ -245,10 +290,10 @@ bool LeaseRing::scan_returned(Lease& out) noexcept {
     }
     while (scanned_ <= mask_) {
       LeaseSlot& slot = at(scanned_);
-      LeaseWord word(slot.word.load(relaxed));
-      while (word.state() == LeaseState::requeue) {
-        if (take_returned(out, slot, word)) return true;
-        word = LeaseWord(slot.word.load(relaxed));
+      for (;;) {
+        const LeaseWord word(slot.word.load(acquire("QUEUE.due")));  // when it is due
+        if (word.state() != LeaseState::requeue || !is_due(slot)) break;
+        if (take_at_rest(out, slot, word)) return true;
       }
       ++scanned_;
     }
@@ -258,64 +303,151 @@ bool LeaseRing::scan_returned(Lease& out) noexcept {
 }
 
 Status LeaseRing::drain(Lease& out) noexcept {
-  if (header_->phase.load(acquire("QUEUE.close")) == drained_phase) return Status::closed;
+  std::uint32_t phase = header_->phase.load(acquire("QUEUE.close"));
+  if (lease_phase(phase) == LeasePhase::drained) return Status::closed;
+  if (phase != std::exchange(draining_, phase)) drained_ = 0;
   while (drained_ <= mask_) {
     LeaseSlot& slot = at(drained_);
     const LeaseWord word(slot.word.fetch_or(0, acq_rel("QUEUE.drain")));
-    if (word.state() == LeaseState::requeue && take_returned(out, slot, word)) return Status::ready;
-    if (word.state() != LeaseState::free) return Status::empty;
+    const LeaseState state = word.state();
+    if (state == LeaseState::requeue && is_due(slot) && take_at_rest(out, slot, word)) {
+      return Status::ready;
+    }
+    if (state != LeaseState::free && state != LeaseState::dead) return Status::empty;
     ++drained_;
   }
-  std::uint32_t expected = closed_phase;
-  header_->phase.compare_exchange(expected, drained_phase, release("QUEUE.close"));
-  header_->not_empty.notify_all();
+  const std::uint32_t drained = in_phase(phase, LeasePhase::drained);
+  if (!header_->phase.compare_exchange(phase, drained, release("QUEUE.close"))) {
+    return phase == drained ? Status::closed : Status::empty;  // reopened
+  }
+  not_empty_->notify_all();
   return Status::closed;
 }
 
 Status LeaseRing::lease(Lease& out, Deadline deadline) noexcept {
   Status got = Status::empty;
   const auto find = [&] { return (got = find_task(out)) != Status::empty; };
-  const Status waited = wait_for(header_->not_empty, deadline, strategy_, find, [&] {
+  const Status waited = wait_for(*not_empty_, deadline, strategy_, find, [&] {
     recover_when_idle();
     return Status::ready;
   });
   return waited == Status::ready ? got : waited;
 }
 
-// As complete and give_back, when the cycle has moved under the lease or the lease is lost. QUEUE-3.
-Status LeaseRing::Lease::end_late(LeaseState state) const noexcept {
+// Says that a task was put where consumers no longer come by. QUEUE-4.
+void LeaseRing::Lease::tell_returned(LeaseRingHeader& ring, Event& not_empty) noexcept {
+  ring.returned.fetch_add(1, release("QUEUE.returned"));
+  not_empty.notify_one();
+}
+
+// Whether `word`, just acquired, is our lease in this state: QUEUE-3. The acquire makes the ticket at
+// least as new as the word; an exchange of that word then says that it has not changed since.
+bool LeaseRing::Lease::is(LeaseState state, LeaseWord word) const noexcept {
+  return word.state() == state && word.owner() == leased_.owner() &&
+         word.grant() == leased_.grant() && slot_->ticket.load(relaxed) == ticket_;
+}
+
+Status LeaseRing::Lease::change(LeaseState from, LeaseState to) const noexcept {
+  if (!peers_->present()) return Status::closed;
   for (;;) {
     const LeaseWord word(slot_->word.load(acquire("QUEUE.lease")));
-    // The acquire makes the ticket at least as new as the word, and the exchange below says that
-    // the word has not changed since.
-    if (word.state() != LeaseState::leased || word.owner() != leased_.owner() ||
-        word.grant() != leased_.grant() || slot_->ticket.load(relaxed) != ticket_) {
-      return Status::lost_lease;
-    }
-    const bool done = state == LeaseState::free;
+    if (!is(from, word)) return Status::lost_lease;
     std::uint64_t expected = word.bits();
-    const LeaseWord next(word.cycle(), done ? 0 : word.grant(), nobody, state);
+    const LeaseWord next = to == LeaseState::free
+                               ? LeaseWord(word.cycle(), 0, nobody, to)
+                               : word.as(to, to == LeaseState::ending ? word.owner() : nobody);
     if (slot_->word.compare_exchange(expected, next.bits(), seq_cst("QUEUE.free"))) {
-      done ? ended(*ring_) : tell_returned(*ring_);
+      if (to != LeaseState::ending) tell(*ring_, *not_empty_, to);
       return Status::ready;
     }
   }
 }
 
-Status LeaseRing::Lease::give_back() const noexcept {
-  return peers_->present() ? end_late(LeaseState::requeue) : Status::closed;
+Status LeaseRing::Lease::fail(std::string_view reason,
+                              std::chrono::nanoseconds delay) const noexcept {
+  if (!has_note_) return give_back();
+  if (const Status got = begin_ending(); got != Status::ready) return got;
+  LeaseNote& its = note(*slot_);
+  std::array<char, LeaseNote::reason_bytes> text{};
+  reason.copy(text.data(), text.size());
+  copy_in(its.reason, text.data(), text.size());
+  its.reason_grant.store(static_cast<std::uint32_t>(leased_.grant()), relaxed);
+  const std::int64_t due = delay.count() > 0 ? monotonic_ns() + delay.count() : 0;
+  its.due.store(static_cast<std::uint64_t>(due), relaxed);
+  const LeaseState to = after_loss(leased_, max_tries_);
+  const Status got = change(LeaseState::ending, to);
+  if (got == Status::ready && to == LeaseState::dead) ring_->died.fetch_add(1, relaxed);
+  return got;
+}
+
+Status LeaseRing::Lease::extend() const noexcept {
+  if (!peers_->present()) return Status::closed;
+  const LeaseWord word(slot_->word.load(acquire("QUEUE.lease")));
+  if (!is(LeaseState::leased, word)) return Status::lost_lease;
+  if (has_note_) note(*slot_).leased_at.store(stamp().bits(), relaxed);
+  return Status::ready;
+}
+
+// Whether the task was taken from a living worker that has had it for too long. One that has lost its
+// lease cannot end it; its stamp may come late, and then names another lease.
+bool LeaseRing::expire(LeaseSlot& slot, std::int64_t now_ns) noexcept {
+  const LeaseWord word(slot.word.load(acquire("QUEUE.lease")));
+  if (word.state() != LeaseState::leased) return false;
+  const LeaseStamp now(now_ns, word, slot.ticket.load(relaxed) >> shift_);
+  Atomic<std::uint64_t>& leased_at = note(slot).leased_at;
+  std::uint64_t bits = leased_at.load(relaxed);
+  if (!LeaseStamp(bits).same_lease(now)) {  // its worker was stopped before it signed: from now on
+    leased_at.compare_exchange(bits, now.bits(), relaxed);
+    return false;
+  }
+  if (now.ms_since(LeaseStamp(bits)) < lease_timeout_ms_) return false;
+  const LeaseState to = after_loss(word, max_tries_);
+  std::uint64_t expected = word.bits();
+  // -> QUEUE.lease, as if its holder gave it back: what came before this lease.
+  if (!slot.word.compare_exchange(expected, word.as(to, nobody).bits(), seq_cst("QUEUE.free"))) {
+    return false;
+  }
+  header_->expired.fetch_add(1, relaxed);
+  if (to == LeaseState::dead) header_->died.fetch_add(1, relaxed);
+  Lease::tell(*header_, *not_empty_, to);
+  return true;
 }
 
 // ---- both
 
 Status LeaseRing::close() noexcept {
   if (!peers_->present()) return Status::closed;
-  std::uint32_t expected = open_phase;
-  // What came before it is seen by who hears `closed`. Before it, phase was never written.
-  header_->phase.compare_exchange(expected, closed_phase, release("QUEUE.close"));
-  header_->not_empty.notify_all();
+  std::uint32_t phase = header_->phase.load(relaxed);
+  // What came before it is seen by who hears `closed`.
+  while (lease_phase(phase) == LeasePhase::open &&
+         !header_->phase.compare_exchange(phase, in_phase(phase, LeasePhase::closed),
+                                          release("QUEUE.close"))) {
+  }
+  not_empty_->notify_all();
   header_->not_full.notify_all();
   return Status::ready;
+}
+
+Status LeaseRing::reopen() noexcept {
+  if (!peers_->present()) return Status::closed;
+  std::uint32_t phase = header_->phase.load(relaxed);
+  while (lease_phase(phase) != LeasePhase::open &&
+         !header_->phase.compare_exchange(phase, in_phase(phase + 4, LeasePhase::open),
+                                          acq_rel("QUEUE.close"))) {
+  }
+  return Status::ready;
+}
+
+Status LeaseRing::lease_dead(Lease& out, std::uint64_t ticket) noexcept {
+  if (!peers_->present()) return Status::closed;
+  LeaseSlot& slot = at(ticket);
+  for (;;) {
+    const LeaseWord word(slot.word.load(acquire("QUEUE.lease")));
+    if (word.state() != LeaseState::dead || slot.ticket.load(relaxed) != ticket) {
+      return Status::empty;
+    }
+    if (take_at_rest(out, slot, word)) return Status::ready;
+  }
 }
 
 // A QUEUED or FILLING was passed that may have kept producers from slots free behind it. QUEUE-6.
@@ -347,13 +479,16 @@ bool LeaseRing::recover_holders() noexcept {
   constexpr std::uint64_t piece = 65'536;
   std::array<std::uint64_t, 16> asked{};
   bool found = false;
+  const std::int64_t now = lease_timeout_ms_ != 0 ? monotonic_ns() : 0;
   const std::uint64_t slots = mask_ < piece ? mask_ + 1 : piece;
   for (std::uint64_t i = 0; i < slots; ++i) {
-    const LeaseWord word(at(look_at_++).word.load(relaxed));
-    if (word.state() == LeaseState::requeue) {
+    LeaseSlot& slot = at(look_at_++);
+    const LeaseWord word(slot.word.load(acquire("QUEUE.due")));
+    if (word.state() == LeaseState::requeue && is_due(slot)) {
       returned_seen_ = header_->returned.load(relaxed) - 1;
       found = true;
     }
+    if (now != 0 && word.state() == LeaseState::leased && expire(slot, now)) found = true;
     const Owner owner = word.owner();
     std::uint64_t& group = asked[owner.bits() / 64];
     const std::uint64_t bit = std::uint64_t{1} << owner.bits() % 64;
@@ -375,7 +510,11 @@ bool LeaseRing::recover_when_idle() noexcept {
 LeaseCounts LeaseRing::count() const noexcept {
   LeaseCounts counts;
   for (std::uint64_t i = 0; i <= mask_; ++i) {
-    switch (LeaseWord(at(i).word.load(relaxed)).state()) {
+    const LeaseSlot& slot = at(i);
+    const LeaseWord word(slot.word.load(relaxed));
+    switch (word.state()) {
+      case LeaseState::free:
+        break;
       case LeaseState::filling:
       case LeaseState::abandoned:
         ++counts.filling;
@@ -383,20 +522,61 @@ LeaseCounts LeaseRing::count() const noexcept {
       case LeaseState::queued:
       case LeaseState::requeue:
         ++counts.waiting;
+        counts.retried += word.grant() > 0 ? 1 : 0;
+        if (has_notes_) {
+          const auto pushed = static_cast<std::int64_t>(note(slot).pushed_at.load(relaxed));
+          if (counts.oldest_ns == 0 || pushed < counts.oldest_ns) counts.oldest_ns = pushed;
+        }
         break;
       case LeaseState::leased:
+      case LeaseState::ending:
         ++counts.leased;
+        counts.retried += word.grant() > 1 ? 1 : 0;
         break;
-      default:
+      case LeaseState::dead:
+        ++counts.dead;
         break;
     }
   }
   return counts;
 }
 
+std::vector<LeaseReport> LeaseRing::dead_letters() const {
+  std::vector<LeaseReport> reports;
+  for (std::uint64_t i = 0; i <= mask_; ++i) {
+    const LeaseSlot& slot = at(i);
+    const LeaseWord word(slot.word.load(acquire("QUEUE.lease")));
+    if (word.state() != LeaseState::dead || !has_notes_) continue;
+    const LeaseNote& its = note(slot);
+    LeaseReport report{slot.ticket.load(relaxed), word.grant(), its.worker.load(relaxed), {}};
+    if (its.reason_grant.load(relaxed) == word.grant()) {
+      std::array<char, LeaseNote::reason_bytes + 1> text{};
+      copy_out(text.data(), its.reason, LeaseNote::reason_bytes);
+      report.reason = text.data();
+    }
+    fence(acquire("QUEUE.report"));  // what follows would be seen changed, if that was
+    if (slot.word.load(relaxed) == word.bits()) reports.push_back(std::move(report));
+  }
+  return reports;
+}
+
+bool LeaseRing::is_dead(std::uint64_t ticket) const noexcept {
+  const LeaseSlot& slot = at(ticket);
+  const LeaseWord word(slot.word.load(acquire("QUEUE.lease")));
+  return word.state() == LeaseState::dead && slot.ticket.load(relaxed) == ticket;
+}
+
+bool LeaseRing::knows(std::uint64_t ticket) const noexcept {
+  const LeaseWord word(at(ticket).word.load(relaxed));
+  const std::int64_t ahead = word.ahead_of(cycle_of(ticket));
+  return ahead > 0 || (ahead == 0 &&
+                       (word.state() == LeaseState::filling || word.state() == LeaseState::queued));
+}
+
 void LeaseRing::repair(std::span<std::byte> memory, const Dead& dead) noexcept {
   const auto shape = LeaseRingShape::of(memory);
   if (!shape) return;
+  auto& header = *reinterpret_cast<LeaseRingHeader*>(memory.data());
   for (std::size_t i = 0; i < shape->capacity; ++i) {
     auto& slot = *reinterpret_cast<LeaseSlot*>(memory.data() + sizeof(LeaseRingHeader) +
                                                i * shape->stride());
@@ -412,7 +592,8 @@ void LeaseRing::repair(std::span<std::byte> memory, const Dead& dead) noexcept {
           next = word.as(LeaseState::free, nobody);
           break;
         case LeaseState::leased:
-          next = word.as(LeaseState::requeue, nobody);
+        case LeaseState::ending:
+          next = word.as(after_loss(word, shape->max_tries), nobody);
           break;
         default:
           break;  // damaged: these have no owner
@@ -421,11 +602,14 @@ void LeaseRing::repair(std::span<std::byte> memory, const Dead& dead) noexcept {
       if (!dead.still()) return;  // a newcomer: others have finished a whole pass
       std::uint64_t expected = word.bits();
       // -> QUEUE.claim, QUEUE.lease: what the dead wrote and read comes before the slot's next owner.
-      if (slot.word.compare_exchange(expected, next.bits(), release("QUEUE.repair"))) break;
+      if (slot.word.compare_exchange(expected, next.bits(), release("QUEUE.repair"))) {
+        header.recovered.fetch_add(1, relaxed);
+        if (next.state() == LeaseState::dead) header.died.fetch_add(1, relaxed);
+        break;
+      }
     }
   }
   // Whatever was found: the dead may have returned a task and not told, or changed and not woken.
-  auto& header = *reinterpret_cast<LeaseRingHeader*>(memory.data());
   header.returned.fetch_add(1, release("QUEUE.returned"));
   header.not_empty.wake_regardless();
   header.not_full.wake_regardless();

@@ -1,7 +1,7 @@
 #include "heddle/shm/recovery.hpp"
 #include "heddle/sync/barrier.hpp"
 #include "heddle/sync/board.hpp"
-#include "heddle/sync/lease_ring.hpp"
+#include "heddle/sync/queue_core.hpp"
 #include "heddle/sync/slot_core.hpp"
 
 namespace heddle {
@@ -12,7 +12,7 @@ Repair repair_of(ObjectKind kind) noexcept {
     case ObjectKind::slot:
       return SlotCore::repair;
     case ObjectKind::task_queue:
-      return LeaseRing::repair;
+      return QueueCore::repair;
     case ObjectKind::barrier:
       return Barrier::repair;
     case ObjectKind::board:

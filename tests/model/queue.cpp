@@ -395,8 +395,8 @@ void late_beside_returned(Run& run) {
   auto task = returner.try_pop();
   check(static_cast<bool>(task) && task.fail() == Status::ready, "a task is there, and given back");
   world.begun[1] = true;
-  run.process("slow", false, [&world, &first, at = ring.payload_at()] {
-    *reinterpret_cast<std::uint64_t*>(first.payload(at)) = 1;
+  run.process("slow", false, [&world, &first] {
+    *reinterpret_cast<std::uint64_t*>(first.payload()) = 1;
     check(first.commit() == Status::ready, "QUEUE-1: a slow producer's slot stays its own");
     world.pushed[1] = true;
   });

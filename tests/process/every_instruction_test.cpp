@@ -532,7 +532,7 @@ struct HalfFilled : QueueScene {
     LeaseRing ring = ring_of<Value>(own, "queue");
     LeaseRing::Reservation slot;
     if (ring.try_reserve(slot) != Status::ready) _exit(9);
-    test::fill(ring, slot, Value::of(theirs_is));
+    test::fill(slot, Value::of(theirs_is));
     SingleStepped::begin();
     end(slot);
     SingleStepped::end();
@@ -595,7 +595,7 @@ TEST_P(EveryInstruction, of_a_cancel_that_comes_late_then_drained) {  // QUEUE-5
 struct GoPast : QueueScene {
   explicit GoPast(Finder who) : QueueScene(who, Then::refill) {
     EXPECT_EQ(ring.try_reserve(slot), Status::ready);
-    test::fill(ring, slot, Value::of(0), sizeof(Value) / 2);
+    test::fill(slot, Value::of(0), sizeof(Value) / 2);
     fill_queue(1, 3);
   }
   void child() {
@@ -607,7 +607,7 @@ struct GoPast : QueueScene {
   }
   void survive(const Death& death) {
     find_dead();
-    test::fill(ring, slot, Value::of(0));
+    test::fill(slot, Value::of(0));
     EXPECT_EQ(slot.commit(), Status::ready);
     work_on_the_rest();
     nobody_else_is_left();

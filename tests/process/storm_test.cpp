@@ -193,14 +193,14 @@ class Storm : public testing::Test {
       LeaseRing::Reservation slot;
       expect(ring.reserve(slot, long_enough()) == Status::ready, "no room for a task", number);
       const Job job = Job::of(number);
-      fill(ring, slot, job, sizeof(Job) / 2);
+      fill(slot, job, sizeof(Job) / 2);
       linger(number);
       if (number % 32 == 7) {
         record.push = TaskRecord::taken_back;
         expect(slot.cancel() == Status::ready, "a push could not be taken back", number);
         continue;
       }
-      fill(ring, slot, job);
+      fill(slot, job);
       expect(slot.commit() == Status::ready, "a push was lost by a living producer", number);
       record.push = TaskRecord::pushed;
       done(Role::producer);

@@ -70,7 +70,7 @@ TEST(TaskQueueProcess, a_killed_producers_half_pushed_task_is_never_seen) {
       LeaseRing ring = ring_of<Job>(segment, name);
       LeaseRing::Reservation slot;
       if (ring.try_reserve(slot) != Status::ready) return;
-      std::memset(slot.payload(ring.payload_at()), 0xee, sizeof(Job) / 2);
+      std::memset(slot.payload(), 0xee, sizeof(Job) / 2);
       line.say("filling");
       line.hear();
     });

@@ -59,7 +59,7 @@ struct OneOfEverything {
       Values::format(object, options);
     });
 
-    fill(ring, filling, Value::of(1));
+    fill(filling, Value::of(1));
     std::string told = std::string("commit ") + to_string(filling.commit()) + ", complete " +
                        to_string(task.complete()) + ", view " +
                        (view && view->whole() ? "whole" : "torn");

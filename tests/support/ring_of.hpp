@@ -22,9 +22,8 @@ LeaseRing ring_of(Segment& segment, std::string_view queue) {
 
 /// Writes the first `bytes` of `value` to where it belongs.
 template <class T>
-void fill(const LeaseRing& ring, const LeaseRing::Reservation& slot, const T& value,
-          std::size_t bytes = sizeof(T)) {
-  std::memcpy(slot.payload(ring.payload_at()), &value, bytes);
+void fill(const LeaseRing::Reservation& slot, const T& value, std::size_t bytes = sizeof(T)) {
+  std::memcpy(slot.payload(), &value, bytes);
 }
 
 }  // namespace heddle::test

@@ -17,6 +17,8 @@ enum class [[nodiscard]] Status{
     lost_lease,  ///< this task is no longer ours; nothing was changed
     overtaken,   ///< another was first: the version is not the expected one; nothing was changed
     invalid,     ///< an argument does not fit the object, a length for one; nothing was done
+    failed,      ///< the task has become a dead letter: there will be no result
+    expired,     ///< it was there, and is no more: a later one has its place
 };
 
 const char* to_string(Status status) noexcept;

@@ -22,19 +22,27 @@
 //   REQUEUE c        LEASED c        a consumer anywhere; grant + 1         lease <- commit
 //   LEASED c         FREE c          its holder: complete                   free -> claim; WAIT
 //   LEASED c         REQUEUE c       its holder: give_back, or recovery     returned
-//   LEASED, ABANDONED or REQUEUE c   -> the same, c+1: a producer at t goes past (long leases).
-//                                    Orders nothing
+//   QUEUED c         REQUEUE c+1     a consumer at t, when it is not due    nothing to hear of yet
+//   LEASED c         ENDING c        its holder: begin_ending               end <- ending
+//   ENDING c         FREE c          its holder: end_done                   free -> claim; WAIT
+//   ENDING c         REQUEUE c       its holder: fail, or recovery          returned
+//   ENDING, LEASED c DEAD c          its holder; recovery or expiry, after the last try
+//   DEAD c           LEASED c        who asks for it by its id; grant + 1   lease <- the end
+//   LEASED c         REQUEUE c       anyone, after the lease timeout        returned
+//   LEASED, ABANDONED, REQUEUE, ENDING or DEAD c -> the same, c+1: a producer at t goes past (long
+//                                    leases). Orders nothing
 //
 //   Every change is a read-modify-write, so a release heads a release sequence that lasts for ever:
 //   whoever acquires the word has seen all earlier releases, whatever changes came between.
 //
 // Invariants
 //   QUEUE-1  One owner: FILLING, ABANDONED and LEASED are left by their owner alone, or by recovery
-//            once it is dead. The payload is written by FILLING's and ABANDONED's owner, read by
+//            once it is dead; LEASED also by expiry, if the ring has a timeout, but ENDING never:
+//            what its owner does between the two happens once a try. The payload is written by FILLING's and ABANDONED's owner, read by
 //            LEASED's.
 //   QUEUE-2  Tickets are passed in order: producers pass t when its word is FILLING or QUEUED c or
-//            of a later cycle, consumers when it is of a later cycle. So FREE, LEASED, ABANDONED or
-//            REQUEUE c at t says that nothing was pushed at t or later, by one look at one word.
+//            of a later cycle, consumers when it is of a later cycle. So any other state of
+//            cycle c at t says that nothing was pushed at t or later, by one look at one word.
 //            A word of cycle c says that producers have passed ticket (c-1, slot), and, since they
 //            cannot be more than a lap ahead, that consumers have passed (c-2, slot): the only
 //            jumps allowed.
@@ -49,7 +57,9 @@
 //            read-modify-write. A claim or completion that comes after this in the word's order has
 //            acquired it, and sees `phase`: the producer cancels, the worker wakes the drainers. One
 //            that came before it is seen. So FREE, once looked at, is for good, and one pass (kept
-//            in the handle) finds the queue drained. No fence on the way of producers.
+//            in the handle) finds the queue drained. No fence on the way of producers. A dead letter
+//            is at rest too: who asks for it changes its word, sees `phase`, and puts it back. A
+//            reopened ring has another `phase`: a drainer of before cannot set `drained`.
 //   QUEUE-6  Nobody sleeps past its task or slot: commit, lease and complete are seq_cst, and then
 //            look for sleepers (Event::notify_one_after_rmw has the argument). A slot that became
 //            free out of order cannot be used before the QUEUED or FILLING in front of it is
@@ -61,7 +71,8 @@
 //            `empty` is linearizable. (Relaxed, one could hear `empty` with one's own task waiting.)
 //
 // On death        FILLING, ABANDONED: FREE, by repair(). A half-written payload is never seen.
-//                 LEASED: REQUEUE, by repair(). The task is done again: at least once.
+//                 LEASED, ENDING: REQUEUE, by repair(), or DEAD after the last try. The task is done
+//                 again: at least once.
 //                 between REQUEUE and `returned`: repair() always adds; and idle consumers, who look
 //                 for holders every 10 ms, see the REQUEUE (also when its returner is only stopped)
 //                 between a change and its wake: repair() wakes all, sleepers look every 10 ms
@@ -71,9 +82,13 @@
 // Source          ring of cycles: Vyukov's bounded queue, without its tickets by fetch_add (a death
 //                 after one blocks the ring); leases in the word: design.md, 4.2 and last section
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "heddle/base/clock.hpp"
 #include "heddle/base/error.hpp"
@@ -86,8 +101,20 @@ namespace heddle {
 /// How many slots are in which state, seen one after the other.
 struct LeaseCounts {
   std::uint64_t filling = 0;  ///< also those that consumers have gone past
-  std::uint64_t waiting = 0;  ///< tasks to be had
-  std::uint64_t leased = 0;
+  std::uint64_t waiting = 0;  ///< tasks to be had, those that are not due yet too
+  std::uint64_t leased = 0;   ///< also those whose worker writes down how they ended
+  std::uint64_t dead = 0;     ///< dead letters
+  std::uint64_t retried = 0;  ///< of those waiting and leased: not at their first try
+  std::int64_t oldest_ns =
+      0;  ///< when the oldest of those waiting was pushed; 0: none, or no notes
+};
+
+/// A dead letter, as it stands in the ring.
+struct LeaseReport {
+  std::uint64_t ticket = 0;
+  std::uint64_t tries = 0;
+  std::uint32_t worker = 0;  ///< process id of the last one
+  std::string reason;        ///< of the last try; empty: its worker died, or was too late
 };
 
 class LeaseRing {
@@ -99,8 +126,10 @@ class LeaseRing {
   static void format(std::span<std::byte> memory, const LeaseRingShape& shape,
                      std::uint64_t first_cycle = 0) noexcept;
 
-  /// Attaches. The shape is that of the ring in `memory` (LeaseRingShape::of).
-  LeaseRing(std::span<std::byte> memory, const LeaseRingShape& shape, Peers& peers) noexcept;
+  /// Attaches. The shape is that of the ring in `memory` (LeaseRingShape::of). Its consumers sleep on
+  /// `not_empty`, if that is given: those of several rings on that of one.
+  LeaseRing(std::span<std::byte> memory, const LeaseRingShape& shape, Peers& peers,
+            Event* not_empty = nullptr) noexcept;
 
   /// A slot to fill: ready, full, closed.
   Status try_reserve(Reservation& out) noexcept;
@@ -114,20 +143,37 @@ class LeaseRing {
 
   /// Nothing more is pushed; what is there is still leased. Idempotent. ready, or closed if forked.
   Status close() noexcept;
+  /// Pushes are taken again. Idempotent. ready, or closed if forked.
+  Status reopen() noexcept;
   bool is_closed() const noexcept {
-    return header_->phase.load(acquire("QUEUE.close")) !=
-           static_cast<std::uint32_t>(LeasePhase::open);
+    return lease_phase(header_->phase.load(acquire("QUEUE.close"))) != LeasePhase::open;
   }
 
+  /// Leases the dead letter with this ticket: ready, empty when there is none, closed.
+  Status lease_dead(Lease& out, std::uint64_t ticket) noexcept;
+
+  // For people and tests: they look at every slot. Also from a mapping that is read only.
   LeaseCounts count() const noexcept;
+  std::vector<LeaseReport> dead_letters() const;
+  /// Whether a push of a task with this ticket was begun.
+  bool knows(std::uint64_t ticket) const noexcept;
+  /// Whether it is a dead letter.
+  bool is_dead(std::uint64_t ticket) const noexcept;
+
+  /// What `lease` does while it waits: asks after holders, at most every 10 ms. Whether there is
+  /// anything new to find.
+  bool recover_when_idle() noexcept;
+  LeaseRingHeader& header() const noexcept { return *header_; }
   std::uint32_t capacity() const noexcept { return static_cast<std::uint32_t>(mask_ + 1); }
-  std::size_t payload_at() const noexcept { return payload_at_; }
   void wait_strategy(WaitStrategy strategy) noexcept { strategy_ = strategy; }
 
   /// Frees and returns all that `dead` held, and wakes everybody.
   static void repair(std::span<std::byte> memory, const Dead& dead) noexcept;
 
  private:
+  static LeaseNote& note(const LeaseSlot& slot) noexcept {
+    return *reinterpret_cast<LeaseNote*>(const_cast<LeaseSlot*>(&slot + 1));
+  }
   static std::uint64_t later(std::uint64_t a, std::uint64_t b) noexcept {
     return static_cast<std::int64_t>(a - b) > 0 ? a : b;
   }
@@ -147,7 +193,12 @@ class LeaseRing {
 
   Status find_task(Lease& out) noexcept;
   bool take(Lease& out, LeaseSlot& slot, LeaseWord queued, std::uint64_t ticket) noexcept;
-  bool take_returned(Lease& out, LeaseSlot& slot, LeaseWord requeue) noexcept;
+  void hand_out(Lease& out, LeaseSlot& slot, LeaseWord leased, std::uint64_t ticket) const noexcept;
+  bool take_at_rest(Lease& out, LeaseSlot& slot, LeaseWord word) noexcept;
+  bool is_due(const LeaseSlot& slot) const noexcept;
+  void park(LeaseSlot& slot, LeaseWord queued, std::uint64_t ticket) noexcept;
+  void sign(Lease& lease) const noexcept;
+  bool expire(LeaseSlot& slot, std::int64_t now_ns) noexcept;
   Status walk_to_task(Lease& out, std::uint64_t ticket) noexcept;
   bool go_past_filling(LeaseSlot& slot, LeaseWord filling, std::uint64_t ticket) noexcept;
   bool queued_after(std::uint64_t ticket) const noexcept;
@@ -158,7 +209,6 @@ class LeaseRing {
   void opened_way(std::uint64_t ticket) noexcept;
   bool recover_in_the_way() noexcept;
   bool recover_holders() noexcept;
-  bool recover_when_idle() noexcept;
 
   // Fixed: private copies of what was checked.
   LeaseRingHeader* header_;
@@ -169,6 +219,11 @@ class LeaseRing {
   unsigned shift_;
   int patience_;  ///< pauses that a consumer grants a producer before it goes past it
   Peers* peers_;
+  Event* not_empty_;
+  bool has_notes_;
+  std::uint32_t max_tries_;
+  std::int64_t lease_timeout_ms_;
+  std::uint32_t process_;  ///< our process id, for notes
   WaitStrategy strategy_ = WaitStrategy::adaptive;
 
   std::uint64_t tail_ = 0;           ///< producers have passed all tickets below
@@ -177,6 +232,7 @@ class LeaseRing {
   std::uint64_t scanning_for_ = 0;   ///< what `returned` was when the present scan began
   std::uint64_t scanned_ = 0;        ///< slots of the present scan; 0: none is going on
   std::uint64_t drained_ = 0;        ///< slots below are empty for good
+  std::uint32_t draining_ = 0;       ///< the phase in which they are
   std::uint64_t look_at_ = 0;        ///< where recover_holders goes on
   std::int64_t looked_ = 0;          ///< when
   std::uint32_t streak_ = 0;         ///< tasks taken since nothing was there
@@ -185,13 +241,16 @@ class LeaseRing {
   bool all_held_ = false;            ///< the ring is full of leases
 };
 
-/// A slot that its taker fills. It must end in one commit or cancel.
+/// A slot that its taker fills, once it is taken: until then nothing stands in here. It must end in one commit or cancel.
 class LeaseRing::Reservation {
  public:
-  std::byte* payload(std::size_t payload_at) const noexcept {
-    return reinterpret_cast<std::byte*>(slot_) + payload_at;
+  std::byte* payload() const noexcept { return reinterpret_cast<std::byte*>(slot_) + payload_at_; }
+  std::uint64_t ticket() const noexcept { return slot_->ticket.load(relaxed); }
+  /// When it is pushed, and not to be leased before. For a ring with notes.
+  void date(std::int64_t now_ns, std::int64_t due_ns) const noexcept {
+    note(*slot_).pushed_at.store(static_cast<std::uint64_t>(now_ns), relaxed);
+    note(*slot_).due.store(static_cast<std::uint64_t>(due_ns), relaxed);
   }
-  std::uint64_t id() const noexcept { return slot_->ticket.load(relaxed); }
 
   /// Publishes the payload. closed in a forked child, lost_lease if we were taken for dead.
   Status commit() const noexcept {
@@ -201,7 +260,7 @@ class LeaseRing::Reservation {
     if (!slot_->word.compare_exchange(expected, queued.bits(), seq_cst("QUEUE.commit"))) {
       return commit_late(LeaseWord(expected));
     }
-    ring_->not_empty.notify_one_after_rmw();
+    not_empty_->notify_one_after_rmw();
     return Status::ready;
   }
   /// Gives the slot back.
@@ -211,51 +270,76 @@ class LeaseRing::Reservation {
   friend LeaseRing;
   Status commit_late(LeaseWord word) const noexcept;
 
-  LeaseRingHeader* ring_ = nullptr;
-  Peers* peers_ = nullptr;
-  LeaseSlot* slot_ = nullptr;
+  LeaseRingHeader* ring_;
+  Event* not_empty_;
+  Peers* peers_;
+  LeaseSlot* slot_;
   LeaseWord filling_{0};
+  std::size_t payload_at_;
 };
 
-/// A task that its taker works on. It must end in one complete or give_back.
+/// A task that its taker works on, once it is leased: until then nothing stands in here. It must end in one of complete, give_back and bury, or in
+/// begin_ending and then end_done, or in fail. Each answers ready; lost_lease if others have
+/// it; closed in a forked child.
 class LeaseRing::Lease {
  public:
-  const std::byte* payload(std::size_t payload_at) const noexcept {
-    return reinterpret_cast<const std::byte*>(slot_) + payload_at;
+  const std::byte* payload() const noexcept {
+    return reinterpret_cast<const std::byte*>(slot_) + payload_at_;
   }
-  std::uint64_t id() const noexcept { return ticket_; }
+  std::uint64_t ticket() const noexcept { return ticket_; }
   std::uint64_t tries() const noexcept { return leased_.grant(); }
 
-  /// The task is done. lost_lease if others have it, closed in a forked child.
+  /// The task is done.
   Status complete() const noexcept {
     if (!peers_->present()) return Status::closed;
     std::uint64_t expected = leased_.bits();
     const LeaseWord free(leased_.cycle(), 0, nobody, LeaseState::free);
     if (!slot_->word.compare_exchange(expected, free.bits(), seq_cst("QUEUE.free"))) {
-      return end_late(LeaseState::free);
+      return change(LeaseState::leased, LeaseState::free);
     }
-    ended(*ring_);
+    tell(*ring_, *not_empty_, LeaseState::free);
     return Status::ready;
   }
   /// Others may have the task at once.
-  Status give_back() const noexcept;
+  Status give_back() const noexcept { return change(LeaseState::leased, LeaseState::requeue); }
+  /// It is a dead letter.
+  Status bury() const noexcept { return change(LeaseState::leased, LeaseState::dead); }
+
+  /// From here on nobody takes the task from us unless we die: what we write before its end is written
+  /// once a try.
+  Status begin_ending() const noexcept { return change(LeaseState::leased, LeaseState::ending); }
+  /// The task is done.
+  Status end_done() const noexcept { return change(LeaseState::ending, LeaseState::free); }
+  /// It has failed. Others may have it, after `delay`; or it is a dead letter, if this was its last try.
+  /// The reason is cut after LeaseNote::reason_bytes. Without notes: give_back.
+  Status fail(std::string_view reason, std::chrono::nanoseconds delay) const noexcept;
+  /// Begins the lease timeout anew, if the ring has one.
+  Status extend() const noexcept;
+  Owner owner() const noexcept { return leased_.owner(); }
 
  private:
   friend LeaseRing;
-  static void ended(LeaseRingHeader& ring) noexcept {
-    ring.not_full.notify_one_after_rmw();
+  static void tell_returned(LeaseRingHeader& ring, Event& not_empty) noexcept;
+  static void tell(LeaseRingHeader& ring, Event& not_empty, LeaseState now) noexcept {
+    if (now == LeaseState::free) ring.not_full.notify_one_after_rmw();
+    if (now == LeaseState::requeue) tell_returned(ring, not_empty);
     // QUEUE-5: a drainer may wait for this very slot.
-    if (ring.phase.load(relaxed) != static_cast<std::uint32_t>(LeasePhase::open)) {
-      ring.not_empty.notify_all();
-    }
+    if (lease_phase(ring.phase.load(relaxed)) != LeasePhase::open) not_empty.notify_all();
   }
-  Status end_late(LeaseState state) const noexcept;
+  Status change(LeaseState from, LeaseState to) const noexcept;
+  bool is(LeaseState state, LeaseWord word) const noexcept;
+  LeaseStamp stamp() const noexcept { return {monotonic_ns(), leased_, ticket_ >> shift_}; }
 
-  LeaseRingHeader* ring_ = nullptr;
-  Peers* peers_ = nullptr;
-  LeaseSlot* slot_ = nullptr;
+  LeaseRingHeader* ring_;
+  Event* not_empty_;
+  Peers* peers_;
+  LeaseSlot* slot_;
   LeaseWord leased_{0};
-  std::uint64_t ticket_ = 0;
+  std::uint64_t ticket_;
+  std::uint32_t payload_at_;
+  std::uint32_t max_tries_;  ///< this and the next one only with a note
+  unsigned shift_;
+  bool has_note_;
 };
 
 inline Status LeaseRing::claim(Reservation& out, LeaseSlot& slot, LeaseWord free,
@@ -269,13 +353,13 @@ inline Status LeaseRing::claim(Reservation& out, LeaseSlot& slot, LeaseWord free
   header_->tail.store(tail_, release("QUEUE.tail"));  // QUEUE-7
   slot.ticket.store(free.cycle() << shift_ | (ticket & mask_), relaxed);
   out.ring_ = header_;
+  out.not_empty_ = not_empty_;
   out.peers_ = peers_;
   out.slot_ = &slot;
   out.filling_ = filling;
+  out.payload_at_ = payload_at_;
   // QUEUE-5: looked at after the claim, whose acquire a drainer's look at this word has fed.
-  if (header_->phase.load(relaxed) == static_cast<std::uint32_t>(LeasePhase::open)) {
-    return Status::ready;
-  }
+  if (lease_phase(header_->phase.load(relaxed)) == LeasePhase::open) return Status::ready;
   static_cast<void>(out.cancel());
   return Status::closed;
 }
@@ -297,6 +381,19 @@ inline Status LeaseRing::try_reserve(Reservation& out) noexcept {
   return find_free(out);
 }
 
+inline void LeaseRing::hand_out(Lease& out, LeaseSlot& slot, LeaseWord leased,
+                                std::uint64_t ticket) const noexcept {
+  out.ring_ = header_;
+  out.not_empty_ = not_empty_;
+  out.peers_ = peers_;
+  out.slot_ = &slot;
+  out.leased_ = leased;
+  out.ticket_ = ticket;
+  out.payload_at_ = static_cast<std::uint32_t>(payload_at_);
+  out.has_note_ = has_notes_;
+  if (has_notes_) sign(out);
+}
+
 inline bool LeaseRing::take(Lease& out, LeaseSlot& slot, LeaseWord queued,
                             std::uint64_t ticket) noexcept {
   std::uint64_t expected = queued.bits();
@@ -305,11 +402,7 @@ inline bool LeaseRing::take(Lease& out, LeaseSlot& slot, LeaseWord queued,
   head_ = ticket + 1;
   header_->head.store(head_, release("QUEUE.head"));  // QUEUE-7
   ++streak_;
-  out.ring_ = header_;
-  out.peers_ = peers_;
-  out.slot_ = &slot;
-  out.leased_ = leased;
-  out.ticket_ = queued.cycle() << shift_ | (ticket & mask_);
+  hand_out(out, slot, leased, queued.cycle() << shift_ | (ticket & mask_));
   if (header_->not_full.has_sleepers_after_rmw()) opened_way(head_);
   return true;
 }
@@ -319,7 +412,7 @@ inline Status LeaseRing::find_task(Lease& out) noexcept {
   const std::uint64_t ticket = later(head_, header_->head.load(acquire("QUEUE.head")));  // QUEUE-7
   LeaseSlot& slot = at(ticket);
   const LeaseWord word(slot.word.load(relaxed));
-  if (word == LeaseWord(cycle_of(ticket), 0, nobody, LeaseState::queued) &&
+  if (word == LeaseWord(cycle_of(ticket), 0, nobody, LeaseState::queued) && !has_notes_ &&
       take(out, slot, word, ticket)) {
     return Status::ready;
   }

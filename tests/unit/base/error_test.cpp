@@ -15,7 +15,8 @@ TEST(Error, every_status_has_a_name_of_its_own) {
   int count = 0;
   for (const Status status :
        {Status::ready, Status::timeout, Status::peer_died, Status::closed, Status::empty,
-        Status::full, Status::busy, Status::lost_lease, Status::overtaken, Status::invalid}) {
+        Status::full, Status::busy, Status::lost_lease, Status::overtaken, Status::invalid,
+        Status::failed, Status::expired}) {
     names.insert(to_string(status));
     ++count;
   }

@@ -118,8 +118,14 @@ struct LayoutOf {
     ADD(SlotCore::bytes({5000, 4, 3, 2}));
 
     ADD_STRUCT(LeaseRingHeader, capacity, payload_bytes, payload_alignment, phase, not_empty,
-               not_full, returned, reserved_0, tail, reserved_1, head, reserved_2);
+               not_full, returned, lease_timeout_ms, max_tries, notes, lanes, results, result_bytes,
+               reserved_0, tail, reserved_1, head, reserved_2, abandoned, skipped, recovered,
+               expired, died, results_expired, reserved_3);
     ADD_STRUCT(LeaseSlot, word, ticket);
+    ADD_STRUCT(LeaseNote, due, pushed_at, leased_at, worker, reason_grant, reason);
+    ADD(LeaseStamp(std::int64_t{1} << 60, LeaseWord(0, 0, nobody, LeaseState::free), 0).bits());
+    ADD(LeaseStamp(0, LeaseWord(0, bits(11), nobody, LeaseState::free), 0).bits());
+    ADD(LeaseStamp(0, LeaseWord(0, 0, nobody, LeaseState::free), bits(13)).bits());
     ADD(LeaseWord(bits(40), 0, nobody, LeaseState::free).bits());
     ADD(LeaseWord(0, bits(11), nobody, LeaseState::free).bits());
     ADD(LeaseWord(0, 0, ten, LeaseState::free).bits());
@@ -129,6 +135,8 @@ struct LayoutOf {
     ADD(LeaseState::leased);
     ADD(LeaseState::abandoned);
     ADD(LeaseState::requeue);
+    ADD(LeaseState::ending);
+    ADD(LeaseState::dead);
     ADD(LeasePhase::open);
     ADD(LeasePhase::closed);
     ADD(LeasePhase::drained);
@@ -136,6 +144,17 @@ struct LayoutOf {
     ADD((LeaseRingShape{64, 100, 64}.payload_at()));
     ADD((LeaseRingShape{64, 100, 8}.bytes()));
     ADD((LeaseRingShape{64, 100, 64}.bytes()));
+    ADD((LeaseRingShape{64, 100, 8, true}.bytes()));
+
+    ADD_STRUCT(ResultTable::Entry, word, event, length);
+    ADD(ResultTable::pack(bits(40), 0, nobody, ResultTable::State::none));
+    ADD(ResultTable::pack(0, bits(11), nobody, ResultTable::State::none));
+    ADD(ResultTable::pack(0, 0, ten, ResultTable::State::none));
+    ADD(ResultTable::State::writing);
+    ADD(ResultTable::State::ready);
+    ADD(ResultTable::State::read);
+    ADD(ResultTable::State::failed);
+    ADD(ResultTable::bytes(64, 20));
 
     ADD_STRUCT(Barrier::Shared, max_parties, parties, on_death, used, changed, outcome,
                near_places);

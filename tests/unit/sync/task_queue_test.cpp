@@ -67,9 +67,9 @@ struct Fixture {
   FakePeers me{table, 0}, other{table, 1}, third{table, 2};
 };
 
-std::byte* fill(const LeaseRing& ring, const LeaseRing::Reservation& slot, std::uint64_t number) {
+std::byte* fill(const LeaseRing::Reservation& slot, std::uint64_t number) {
   const Job job = Job::of(number);
-  std::byte* payload = slot.payload(ring.payload_at());
+  std::byte* payload = slot.payload();
   std::memcpy(payload, &job, sizeof job);
   return payload;
 }
@@ -418,12 +418,12 @@ TEST(TaskQueue, an_uncommitted_task_is_not_seen_and_holds_its_place) {
   ASSERT_EQ(producer.try_reserve(slot), Status::ready);
   EXPECT_EQ(consumer.try_pop().status(), Status::empty);
   EXPECT_EQ(f.word(0).state(), LeaseState::filling);  // nothing behind it: not gone past
-  fill(producer, slot, 4);
+  fill(slot, 4);
   EXPECT_EQ(slot.commit(), Status::ready);
   Task<Job> task = consumer.try_pop();
   ASSERT_TRUE(task);
   EXPECT_EQ(task.payload().number, 4U);
-  EXPECT_EQ(task.id(), slot.id());
+  EXPECT_EQ(task.id(), slot.ticket());
 }
 
 TEST(TaskQueue, consumers_go_past_a_stopped_producer_and_get_its_task_later) {
@@ -446,7 +446,7 @@ TEST(TaskQueue, consumers_go_past_a_stopped_producer_and_get_its_task_later) {
     ASSERT_EQ(producer.try_push(Job::of(10 + i)), Status::ready);
     ASSERT_EQ(consumer.try_pop().complete(), Status::ready);
   }
-  fill(stopped, slot, 77);
+  fill(slot, 77);
   EXPECT_EQ(slot.commit(), Status::ready);
   Task<Job> task = consumer.try_pop();
   ASSERT_TRUE(task);
@@ -645,7 +645,7 @@ TEST(TaskQueue, accounts_for_everything_while_threads_die_holding_slots) {
     for (std::uint64_t step = 0; step < steps; ++step) {
       const std::uint64_t id = number * steps + step;
       if (LeaseRing::Reservation slot; ring.try_reserve(slot) == Status::ready) {
-        fill(ring, slot, id);
+        fill(slot, id);
         filling.emplace_back(slot, id);
       }
       if (LeaseRing::Lease lease; ring.try_lease(lease) == Status::ready) held.push_back(lease);
@@ -660,7 +660,7 @@ TEST(TaskQueue, accounts_for_everything_while_threads_die_holding_slots) {
       while (held.size() > random() % 24) {
         const LeaseRing::Lease lease = held.back();
         held.pop_back();
-        const auto& job = *reinterpret_cast<const Job*>(lease.payload(ring.payload_at()));
+        const auto& job = *reinterpret_cast<const Job*>(lease.payload());
         if (!job.whole()) ++torn;
         const bool complete = random() % 4 != 0;
         if (complete) ++done[job.number];
@@ -754,7 +754,7 @@ TEST(TaskQueue, is_not_drained_while_a_push_is_under_way) {
     }
     ASSERT_EQ(drainer.close(), Status::ready);
     EXPECT_EQ(drainer.try_pop().status(), Status::empty);
-    fill(producer, slot, 8);
+    fill(slot, 8);
     EXPECT_EQ(slot.commit(), Status::ready);
     Task<Job> task = drainer.try_pop();
     ASSERT_TRUE(task);
@@ -850,7 +850,7 @@ TEST(TaskQueue, a_returned_or_late_task_wakes_a_sleeping_consumer) {
     LeaseRing producer = f.ring(f.me);
     LeaseRing::Reservation slot;
     ASSERT_EQ(producer.try_reserve(slot), Status::ready);
-    fill(producer, slot, 2);
+    fill(slot, 2);
     ASSERT_EQ(worker.try_push(Job::of(1)), Status::ready);
     Task<Job> task = worker.try_pop();
     ASSERT_TRUE(task);
