@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "case.hpp"
 #include "heddle_queue.hpp"
 #include "peers/boost_lockfree.hpp"
 #include "queue_contender.hpp"
@@ -8,21 +9,14 @@
 namespace heddle::bench {
 namespace {
 
-template <class Queue, std::size_t pairs>
-std::unique_ptr<Contender> contender() {
-  return std::make_unique<QueueContender<Queue, pairs>>();
-}
+constexpr Quantity tasks{"throughput", "tasks/s"};
 
 template <std::size_t pairs>
 void add_push_pop(std::vector<Entry>& entries) {
-  Label label{"task_queue", fmt::format("task_queue/push_pop/{0}p{0}c/64B", pairs), "heddle",
-              "throughput", "tasks/s"};
-  label.against_case = label.name;
-  label.against_impl = "boost_lockfree";
-  entries.push_back({label, contender<HeddleQueue, pairs>});
-  label.impl = "boost_lockfree";
-  label.against_impl = "";
-  entries.push_back({label, contender<BoostQueue, pairs>});
+  Case here(entries, "task_queue", fmt::format("task_queue/push_pop/{0}p{0}c/64B", pairs), tasks);
+  here.add<QueueContender<HeddleQueue, pairs>>("heddle");
+  here.add<QueueContender<BoostQueue, pairs>>("boost_lockfree");
+  here.compare_with("boost_lockfree");
 }
 
 }  // namespace
