@@ -9,6 +9,11 @@
 //   Queue::Handle(queue)     in each forked process:
 //     bool push(const Payload&)    false: it is full
 //     bool take(use)               calls use(const Payload&) and completes; false: it is empty
+//
+// One that is measured by several tasks at a time says how many, and counts them:
+//   Queue::batch
+//     std::size_t push(std::span<const Payload>)   the first so many are in; 0: it is full
+//     std::size_t take(use)                        so many were used and completed; 0: it is empty
 
 #include <fmt/format.h>
 
@@ -17,6 +22,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "clock.hpp"
@@ -80,6 +86,14 @@ class QueueContender final : public Contender {
  private:
   static constexpr std::uint64_t most_tasks = 1U << 21U;  // of one producer in one sample
   static constexpr std::uint64_t tasks_between_looks = 64;
+  static constexpr std::size_t batch = [] {
+    if constexpr (requires { Queue::batch; }) {
+      return Queue::batch;
+    } else {
+      return std::size_t{1};
+    }
+  }();
+  static_assert(tasks_between_looks % batch == 0);
   using Bitmap = std::array<std::uint64_t, most_tasks / 64>;
 
   struct Producer {
@@ -114,15 +128,26 @@ class QueueContender final : public Contender {
     tally.begin = ticks_before();
     std::uint64_t number = 0;
     while (number < most_tasks && (number % tasks_between_looks != 0 || !member.over())) {
-      const Payload payload(self << 32U | number);
-      for (unsigned tries = 0; !queue.push(payload); ++tries) {
-        wait_a_little(member, tries, "room in the queue");
+      std::array<Payload, batch> tasks;
+      for (Payload& task : tasks) task = Payload(self << 32U | number++);
+      std::span<const Payload> left(tasks);
+      for (unsigned tries = 0; !left.empty();) {
+        const std::size_t pushed = push(queue, left);
+        if (pushed == 0) wait_a_little(member, tries++, "room in the queue");
+        left = left.subspan(pushed);
       }
-      ++number;
     }
     tally.pushed.store(number, relaxed);
     tally.done.store(1, release("BENCH.pushed"));
     member.stop();
+  }
+
+  static std::size_t push(typename Queue::Handle& queue, std::span<const Payload> tasks) {
+    if constexpr (batch == 1) {
+      return queue.push(tasks.front());
+    } else {
+      return queue.push(tasks);
+    }
   }
 
   void consume(Member& member, std::size_t self) {
@@ -143,18 +168,19 @@ class QueueContender final : public Contender {
     member.start();
     std::uint64_t taken = 0;
     for (;;) {
-      while (queue.take(use)) ++taken;
+      std::size_t got;
+      while ((got = queue.take(use)) > 0) taken += got;
       tally.end = ticks_after();
       tally.taken.store(taken, relaxed);
       unsigned tries = 0;
-      while (!queue.take(use)) {
+      while ((got = queue.take(use)) == 0) {
         if (all_done()) {
           member.stop();
           return;
         }
         wait_a_little(member, tries++, "a task: none comes out");
       }
-      ++taken;
+      taken += got;
     }
   }
 
