@@ -46,6 +46,10 @@ class Case {
       if (entries_[i].label.impl != impl) compare(entries_[i], label_.name, impl);
     }
   }
+  /// Leaves the case out on a machine with fewer processors.
+  void needs_processors(std::size_t count) {
+    for (std::size_t i = first_; i < entries_.size(); ++i) entries_[i].processors = count;
+  }
 
  private:
   std::vector<Entry>& entries_;

@@ -58,8 +58,9 @@ struct Label {
 struct Entry {
   Label label;
   std::function<std::unique_ptr<Contender>()> make;
-  bool peer = false;  ///< measured only when asked for
-  int every = 1;      ///< round in which it measures a sample: a long one takes fewer
+  bool peer = false;           ///< measured only when asked for
+  int every = 1;               ///< round in which it measures a sample: a long one takes fewer
+  std::size_t processors = 1;  ///< left out on a machine with fewer
 };
 
 struct Plan {

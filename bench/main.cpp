@@ -85,6 +85,7 @@ std::optional<int> parse(int argc, char** argv, Options& options) {
 
 std::vector<Entry> chosen(const Options& options) {
   std::vector<Entry> entries;
+  std::string left_out;
   for (const Suite& suite : all_suites) {
     if (!options.suites.empty() &&
         std::ranges::find(options.suites, suite.name) == options.suites.end()) {
@@ -92,9 +93,16 @@ std::vector<Entry> chosen(const Options& options) {
     }
     for (Entry& entry : suite.entries()) {
       if (entry.peer && !options.peers) continue;
-      if (entry.label.name.find(options.filter) != std::string::npos) {
-        entries.push_back(std::move(entry));
+      if (entry.label.name.find(options.filter) == std::string::npos) continue;
+      if (entry.processors > processors().size()) {
+        if (entry.label.name != left_out) {
+          left_out = entry.label.name;
+          fmt::print(stderr, "heddle_bench: {} is left out: it needs {} processors, here are {}\n",
+                     left_out, entry.processors, processors().size());
+        }
+        continue;
       }
+      entries.push_back(std::move(entry));
     }
   }
   return entries;

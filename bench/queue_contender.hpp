@@ -32,6 +32,9 @@ namespace heddle::bench {
 
 inline constexpr std::size_t queue_capacity = 4096;
 
+/// What the take() of a queue's handle does when nothing is there, for queues that can do both.
+enum class Waiting { spins, sleeps };
+
 /// 64 bytes, each word of which says which task it belongs to.
 class Payload {
  public:

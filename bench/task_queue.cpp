@@ -3,6 +3,8 @@
 #include "case.hpp"
 #include "heddle_queue.hpp"
 #include "peers/boost_lockfree.hpp"
+#include "peers/boost_message_queue.hpp"
+#include "peers/pipe_queue.hpp"
 #include "queue_contender.hpp"
 #include "suites.hpp"
 
@@ -16,7 +18,16 @@ void add_push_pop(std::vector<Entry>& entries) {
   Case here(entries, "task_queue", fmt::format("task_queue/push_pop/{0}p{0}c/64B", pairs), tasks);
   here.add<QueueContender<HeddleQueue, pairs>>("heddle");
   here.add<QueueContender<BoostQueue, pairs>>("boost_lockfree");
+  if constexpr (pairs == 1) {
+    here.add<QueueContender<BoostSpscQueue, pairs>>("boost_lockfree_spsc").peer = true;
+  }
+  here.add<QueueContender<BoostMessageQueue<Waiting::spins>, pairs>>("boost_message_queue").peer =
+      true;
+  here.add<QueueContender<PipeQueue, pairs>>("pipe").peer = true;
   here.compare_with("boost_lockfree");
+  // Up to four pairs also say what becomes of processes that share cores. Eight shall show what
+  // more cores bring.
+  if (pairs > 4) here.needs_processors(2 * pairs);
 }
 
 }  // namespace
@@ -26,6 +37,7 @@ std::vector<Entry> task_queue_suite() {
   add_push_pop<1>(entries);
   add_push_pop<2>(entries);
   add_push_pop<4>(entries);
+  add_push_pop<8>(entries);
   return entries;
 }
 

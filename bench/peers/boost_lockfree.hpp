@@ -1,21 +1,24 @@
 #pragma once
 
-// boost::lockfree::queue with a fixed capacity, in shared memory: a Michael-Scott queue over an
-// array, with 16-bit indices (65,534 elements at most) and 16-bit tags. A process that dies in it
-// takes a node along for good.
+// Boost.Lockfree's queues with a fixed capacity, in shared memory.
+//   queue        a Michael-Scott queue over an array, with 16-bit indices (65,534 elements at most)
+//                and 16-bit tags. A process that dies in it takes a node along for good
+//   spsc_queue   a ring for one producer and one consumer
 
 #include <boost/lockfree/queue.hpp>
+#include <boost/lockfree/spsc_queue.hpp>
 
 #include "queue_contender.hpp"
 #include "team.hpp"
 
 namespace heddle::bench {
 
-class BoostQueue {
+template <class Lockfree>
+class BoostLockfree {
  public:
   class Handle {
    public:
-    explicit Handle(BoostQueue& queue) : queue_(*queue.queue_) {}
+    explicit Handle(BoostLockfree& queue) : queue_(*queue.queue_) {}
 
     bool push(const Payload& payload) { return queue_.push(payload); }
 
@@ -28,11 +31,16 @@ class BoostQueue {
     }
 
    private:
-    boost::lockfree::queue<Payload, boost::lockfree::capacity<queue_capacity>>& queue_;
+    Lockfree& queue_;
   };
 
  private:
-  Shared<boost::lockfree::queue<Payload, boost::lockfree::capacity<queue_capacity>>> queue_;
+  Shared<Lockfree> queue_;
 };
+
+using BoostQueue =
+    BoostLockfree<boost::lockfree::queue<Payload, boost::lockfree::capacity<queue_capacity>>>;
+using BoostSpscQueue =
+    BoostLockfree<boost::lockfree::spsc_queue<Payload, boost::lockfree::capacity<queue_capacity>>>;
 
 }  // namespace heddle::bench
