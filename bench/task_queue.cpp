@@ -8,6 +8,10 @@
 #include "queue_contender.hpp"
 #include "suites.hpp"
 
+#if HEDDLE_BENCH_PEERS
+#include "peers/redis.hpp"
+#endif
+
 namespace heddle::bench {
 namespace {
 
@@ -24,6 +28,9 @@ void add_push_pop(std::vector<Entry>& entries) {
   here.add<QueueContender<BoostMessageQueue<Waiting::spins>, pairs>>("boost_message_queue").peer =
       true;
   here.add<QueueContender<PipeQueue, pairs>>("pipe").peer = true;
+#if HEDDLE_BENCH_PEERS
+  here.add<QueueContender<RedisQueue<Waiting::spins>, pairs>>("redis").peer = true;
+#endif
   here.compare_with("boost_lockfree");
   // Up to four pairs also say what becomes of processes that share cores. Eight shall show what
   // more cores bring.

@@ -4,13 +4,9 @@
 // that the reader takes and reads once where it is: what heddle_view does.
 
 #include <fmt/format.h>
-#include <signal.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -23,68 +19,30 @@
 #include <string>
 #include <thread>
 
+#include "heddle/shm/file_descriptor.hpp"
 #include "one_way.hpp"
+#include "peers/daemon.hpp"
 #include "team.hpp"
 
 namespace heddle::bench {
 
-/// The daemon, as long as somebody needs it.
 class Roudi {
- public:
-  static std::shared_ptr<Roudi> running() {
-    static std::weak_ptr<Roudi> the_one;
-    std::shared_ptr<Roudi> roudi = the_one.lock();
-    if (roudi == nullptr) the_one = roudi = std::make_shared<Roudi>();
-    return roudi;
-  }
-
-  Roudi() {
-    const int config = memfd_create("roudi.toml", 0);
+ private:
+  static int config() {
+    const int file = memfd_create("roudi.toml", 0);
     std::string text = "[general]\nversion = 1\n[[segment]]\n";
     for (const unsigned bytes : {64U, 4U << 10U, 64U << 10U, 1U << 20U, 64U << 20U}) {
       text += fmt::format("[[segment.mempool]]\nsize = {}\ncount = 4\n", bytes);
     }
-    if (write(config, text.data(), text.size()) < 0)
-      throw Failure("no configuration for iox-roudi");
-    int out[2];
-    if (pipe2(out, O_CLOEXEC) != 0) throw Failure("no pipe for iox-roudi");
-    out_ = out[0];
-    pid_ = fork();
-    if (pid_ == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGTERM);
-      dup2(out[1], STDOUT_FILENO);
-      dup2(out[1], STDERR_FILENO);
-      const std::string path = fmt::format("/proc/self/fd/{}", config);
-      execlp("iox-roudi", "iox-roudi", "-c", path.c_str(), nullptr);
-      _exit(127);
-    }
-    close(out[1]);
-    close(config);
-    wait_until_ready();
-  }
-  ~Roudi() {
-    kill(pid_, SIGTERM);
-    waitpid(pid_, nullptr, 0);
-    close(out_);
-  }
-  Roudi(const Roudi&) = delete;
-  Roudi& operator=(const Roudi&) = delete;
-
- private:
-  void wait_until_ready() {
-    std::string said;
-    std::array<char, 256> piece;
-    while (said.find("ready for clients") == std::string::npos) {
-      const ssize_t size = read(out_, piece.data(), piece.size());
-      if (size <= 0) {
-        throw Failure("iox-roudi did not start: if another one runs on this machine, end it first");
-      }
-      said.append(piece.data(), static_cast<std::size_t>(size));
-    }
+    if (write(file, text.data(), text.size()) < 0) throw Failure("no configuration for iox-roudi");
+    return file;
   }
 
-  pid_t pid_;
-  int out_;
+  FileDescriptor config_{config()};
+  Daemon daemon_{"iox-roudi", "ready for clients", [this] {
+                   const std::string path = fmt::format("/proc/self/fd/{}", config_.get());
+                   execlp("iox-roudi", "iox-roudi", "-c", path.c_str(), nullptr);
+                 }};
 };
 
 /// A process of RouDi's, from construction to destruction.
@@ -171,7 +129,7 @@ class Iceoryx {
     }
   }
 
-  std::shared_ptr<Roudi> roudi_ = Roudi::running();
+  std::shared_ptr<Roudi> roudi_ = running<Roudi>();
   std::uint32_t bytes_;
 };
 
