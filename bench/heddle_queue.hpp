@@ -14,6 +14,7 @@ class HeddleQueue {
  public:
   HeddleQueue() { segment_.open<TaskQueue<Payload>>("tasks", {.capacity = queue_capacity}); }
 
+  /// What each process has of it.
   class Handle {
    public:
     explicit Handle(HeddleQueue& shared)
@@ -29,17 +30,23 @@ class HeddleQueue {
 
     template <class Use>
     bool take(Use&& use) {
-      Task<Payload> task = queue_.try_pop();
-      if (!task) {
-        if (task.status() != Status::empty) fail("pop", task.status());
-        return false;
-      }
+      Task<Payload> task = pop();
+      if (!task) return false;
       use(task.payload());
-      if (const Status status = task.complete(); status != Status::ready) fail("complete", status);
+      complete(task);
       return true;
     }
 
-   private:
+   protected:
+    /// A task, or none.
+    Task<Payload> pop() {
+      Task<Payload> task = queue_.try_pop();
+      if (!task && task.status() != Status::empty) fail("pop", task.status());
+      return task;
+    }
+    static void complete(Task<Payload>& task) {
+      if (const Status status = task.complete(); status != Status::ready) fail("complete", status);
+    }
     [[noreturn]] static void fail(const char* what, Status status) {
       throw Failure(std::string(what) + " answered " + to_string(status));
     }

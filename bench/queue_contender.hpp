@@ -55,7 +55,7 @@ class Payload {
 static_assert(sizeof(Payload) == 64);
 
 template <class Queue, std::size_t pairs>
-class QueueContender final : public Contender {
+class QueueContender : public Contender {
  public:
   int processes() const override { return int{2 * pairs}; }
 
@@ -85,6 +85,9 @@ class QueueContender final : public Contender {
     return {static_cast<double>(tasks) / (nanoseconds(static_cast<double>(last - first)) * 1e-9),
             {}};
   }
+
+ protected:
+  Queue queue_;
 
  private:
   static constexpr std::uint64_t most_tasks = 1U << 21U;  // of one producer in one sample
@@ -222,7 +225,6 @@ class QueueContender final : public Contender {
     return fmt::format("task {} of producer {} {}", number, producer, what);
   }
 
-  Queue queue_;
   Shared<Tally> tally_;
 };
 

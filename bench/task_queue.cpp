@@ -2,6 +2,7 @@
 
 #include "case.hpp"
 #include "heddle_queue.hpp"
+#include "long_leases.hpp"
 #include "peers/boost_lockfree.hpp"
 #include "peers/boost_message_queue.hpp"
 #include "peers/pipe_queue.hpp"
@@ -37,6 +38,19 @@ void add_push_pop(std::vector<Entry>& entries) {
   if (pairs > 4) here.needs_processors(2 * pairs);
 }
 
+void add_leased(std::vector<Entry>& entries) {
+  struct Part {
+    const char* name;
+    std::size_t every;
+  };
+  for (const auto& [part, every] : {Part{"quarter", 4}, Part{"half", 2}}) {
+    Case here(entries, "task_queue", fmt::format("task_queue/leased/{}", part), tasks);
+    here.add<LongLeases>("heddle", every);
+    here.add<QueueContender<BoostQueue, 1>>("boost_lockfree");
+    here.compare_with("boost_lockfree");
+  }
+}
+
 }  // namespace
 
 std::vector<Entry> task_queue_suite() {
@@ -45,6 +59,7 @@ std::vector<Entry> task_queue_suite() {
   add_push_pop<2>(entries);
   add_push_pop<4>(entries);
   add_push_pop<8>(entries);
+  add_leased(entries);
   return entries;
 }
 
