@@ -33,6 +33,9 @@ inline void read_once(std::span<const std::uint64_t> value) {
   benchmark::DoNotOptimize(sum);
 }
 
+/// Enough for a reader that is to be woken by each value.
+inline constexpr std::chrono::microseconds to_fall_asleep{100};
+
 template <class Channel>
 class OneWay final : public Contender {
  public:

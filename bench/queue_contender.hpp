@@ -35,22 +35,29 @@ inline constexpr std::size_t queue_capacity = 4096;
 /// What the take() of a queue's handle does when nothing is there, for queues that can do both.
 enum class Waiting { spins, sleeps };
 
-/// 64 bytes, each word of which says which task it belongs to.
+/// 64 bytes: those of a task, each word of which says which one, or any others.
 class Payload {
  public:
+  static constexpr std::size_t words = 8;
+
   Payload() = default;
   explicit Payload(std::uint64_t task) {
-    for (std::size_t i = 0; i < words_.size(); ++i) words_[i] = task ^ (i << 56U);
+    for (std::size_t i = 0; i < words; ++i) words_[i] = task ^ (i << 56U);
   }
+  explicit Payload(std::span<const std::uint64_t, words> value) {
+    std::ranges::copy(value, words_.begin());
+  }
+  std::span<const std::uint64_t, words> value() const { return words_; }
+
   std::uint64_t task() const { return words_[0]; }
   bool intact() const {
     std::uint64_t wrong = 0;
-    for (std::size_t i = 0; i < words_.size(); ++i) wrong |= words_[i] ^ words_[0] ^ (i << 56U);
+    for (std::size_t i = 0; i < words; ++i) wrong |= words_[i] ^ words_[0] ^ (i << 56U);
     return wrong == 0;
   }
 
  private:
-  std::array<std::uint64_t, 8> words_;
+  std::array<std::uint64_t, words> words_;
 };
 static_assert(sizeof(Payload) == 64);
 

@@ -18,7 +18,6 @@ namespace {
 
 constexpr std::size_t kib = 1024;
 constexpr std::size_t mib = kib * kib;
-constexpr std::chrono::microseconds to_fall_asleep{100};
 
 constexpr Quantity publications{"throughput", "publications/s"};
 

@@ -3,9 +3,12 @@
 #include "case.hpp"
 #include "heddle_queue.hpp"
 #include "long_leases.hpp"
+#include "one_way.hpp"
 #include "peers/boost_lockfree.hpp"
 #include "peers/boost_message_queue.hpp"
 #include "peers/pipe_queue.hpp"
+#include "peers/stream.hpp"
+#include "queue_channel.hpp"
 #include "queue_contender.hpp"
 #include "suites.hpp"
 
@@ -51,6 +54,32 @@ void add_leased(std::vector<Entry>& entries) {
   }
 }
 
+void add_latency(std::vector<Entry>& entries) {
+  constexpr std::size_t bytes = sizeof(Payload);
+
+  Case spinning(entries, "task_queue", "task_queue/latency/spinning/64B", latency);
+  spinning.add<OneWay<HeddleQueueChannel<Waiting::spins>>>("heddle", bytes);
+  spinning.add<OneWay<QueueChannel<BoostQueue>>>("boost_lockfree", bytes);
+  spinning
+      .add<OneWay<QueueChannel<BoostMessageQueue<Waiting::spins>>>>("boost_message_queue", bytes)
+      .peer = true;
+  spinning.add<OneWay<Pipe>>("pipe", bytes).peer = true;
+  spinning.compare_with("boost_lockfree");
+
+  Case sleeping(entries, "task_queue", "task_queue/latency/sleeping/64B", latency);
+  sleeping.add<OneWay<HeddleQueueChannel<Waiting::sleeps>>>("heddle", bytes, to_fall_asleep);
+  sleeping.add<OneWay<PipeAsleep>>("pipe", bytes, to_fall_asleep);
+  sleeping
+      .add<OneWay<QueueChannel<BoostMessageQueue<Waiting::sleeps>>>>("boost_message_queue", bytes,
+                                                                     to_fall_asleep)
+      .peer = true;
+#if HEDDLE_BENCH_PEERS
+  sleeping.add<OneWay<QueueChannel<RedisQueue<Waiting::sleeps>>>>("redis", bytes, to_fall_asleep)
+      .peer = true;
+#endif
+  sleeping.compare_with("pipe");
+}
+
 }  // namespace
 
 std::vector<Entry> task_queue_suite() {
@@ -60,6 +89,7 @@ std::vector<Entry> task_queue_suite() {
   add_push_pop<4>(entries);
   add_push_pop<8>(entries);
   add_leased(entries);
+  add_latency(entries);
   return entries;
 }
 
