@@ -6,16 +6,21 @@
 
 #include <algorithm>
 #include <array>
-#include <functional>
-#include <memory>
 #include <string>
+#include <vector>
 
+#include "case.hpp"
 #include "heddle/sync/barrier.hpp"
 #include "heddle_queue.hpp"
 #include "heddle_slot.hpp"
 #include "peers/boost_lockfree.hpp"
+#include "plain_ring.hpp"
 #include "queue_contender.hpp"
 #include "suites.hpp"
+
+#if HEDDLE_BENCH_PEERS
+#include "peers/moodycamel.hpp"
+#endif
 
 namespace heddle::bench {
 namespace {
@@ -34,9 +39,14 @@ class Capture final : public benchmark::BenchmarkReporter {
   std::string error;
 };
 
+/// Measures `loop` on an object that all samples share.
+template <class Object>
 class Uncontended final : public Contender {
  public:
-  explicit Uncontended(std::function<void(benchmark::State&)> loop) : loop_(std::move(loop)) {}
+  using Loop = void (*)(benchmark::State&, Object&);
+
+  template <class... Arguments>
+  explicit Uncontended(Loop loop, Arguments... arguments) : loop_(loop), object_(arguments...) {}
 
   int processes() const override { return 1; }
 
@@ -44,7 +54,9 @@ class Uncontended final : public Contender {
     member.start();
     Capture capture;
     const std::chrono::duration<double> length = member.length();
-    benchmark::RegisterBenchmark("operation", loop_)->MinTime(length.count());
+    benchmark::RegisterBenchmark("operation", [this](benchmark::State& state) {
+      loop_(state, object_);
+    })->MinTime(length.count());
     benchmark::RunSpecifiedBenchmarks(&capture, ".");
     if (!capture.error.empty()) member.fail(capture.error);
     *ns_ = capture.ns_per_iteration;
@@ -54,7 +66,8 @@ class Uncontended final : public Contender {
   Sample result() override { return {*ns_, {}}; }
 
  private:
-  std::function<void(benchmark::State&)> loop_;
+  Loop loop_;
+  Object object_;
   Shared<double> ns_;
 };
 
@@ -105,30 +118,28 @@ void arrive(benchmark::State& state, OneParty& shared) {
   }
 }
 
-/// `loop` measures one operation on the Shared that every sample of this contender gets.
-template <class Shared, class... Arguments>
-Entry entry(const char* operation, const char* impl, void (*loop)(benchmark::State&, Shared&),
-            Arguments... arguments) {
-  Label label{"uncontended", std::string("uncontended/") + operation, impl, "time", "ns"};
-  return {label, [=] {
-            auto shared = std::make_shared<Shared>(arguments...);
-            return std::make_unique<Uncontended>(
-                [=](benchmark::State& state) { loop(state, *shared); });
-          }};
-}
-
 }  // namespace
 
 std::vector<Entry> uncontended_suite() {
-  std::vector<Entry> entries{
-      entry<HeddleQueue>("push_pop/64B", "heddle", push_pop),
-      entry<BoostQueue>("push_pop/64B", "boost_lockfree", push_pop),
-      entry<HeddleSlot>("publish_pull/64B", "heddle", publish_pull, std::size_t{64}),
-      entry<HeddleSlotTimed>("publish_pull/64B", "heddle_timed", publish_pull, std::size_t{64}),
-      entry<OneParty>("barrier/1", "heddle", arrive),
-  };
-  entries[0].label.against_case = entries[1].label.name;
-  entries[0].label.against_impl = entries[1].label.impl;
+  std::vector<Entry> entries;
+  constexpr Quantity time{"time", "ns"};
+
+  Case tasks(entries, "uncontended", "uncontended/push_pop/64B", time);
+  tasks.add<Uncontended<HeddleQueue>>("heddle", push_pop<HeddleQueue>);
+  tasks.add<Uncontended<BoostQueue>>("boost_lockfree", push_pop<BoostQueue>);
+  tasks.add<Uncontended<PlainRing>>("plain_ring", push_pop<PlainRing>);
+#if HEDDLE_BENCH_PEERS
+  tasks.add<Uncontended<MoodycamelQueue>>("moodycamel", push_pop<MoodycamelQueue>).peer = true;
+#endif
+  tasks.compare_with("boost_lockfree");
+
+  constexpr std::size_t bytes = 64;
+  Case values(entries, "uncontended", "uncontended/publish_pull/64B", time);
+  values.add<Uncontended<HeddleSlot>>("heddle", publish_pull<HeddleSlot>, bytes);
+  values.add<Uncontended<HeddleSlotTimed>>("heddle_timed", publish_pull<HeddleSlotTimed>, bytes);
+
+  Case(entries, "uncontended", "uncontended/barrier/1", time)
+      .add<Uncontended<OneParty>>("heddle", arrive);
   return entries;
 }
 
