@@ -17,17 +17,21 @@ namespace heddle::bench {
 
 class HeddleQueue {
  public:
-  HeddleQueue() { segment_.open<TaskQueue<Payload>>("tasks", {.capacity = queue_capacity}); }
+  using Tasks = TaskQueue<Payload>;
+
+  explicit HeddleQueue(std::uint32_t capacity = queue_capacity)
+      : segment_(Segment::anonymous({.bytes = Tasks::bytes({capacity}) + room_for_others})) {
+    segment_.open<Tasks>("tasks", {capacity});
+  }
 
   /// What each process has of it.
   class Handle {
    public:
     explicit Handle(HeddleQueue& shared)
-        : segment_(Segment::adopt(shared.segment_.fd())),
-          queue_(segment_.find<TaskQueue<Payload>>("tasks")) {}
+        : segment_(Segment::adopt(shared.segment_.fd())), tasks_(segment_.find<Tasks>("tasks")) {}
 
     bool push(const Payload& payload) {
-      const Status status = queue_.try_push(payload);
+      const Status status = tasks_.try_push(payload);
       if (status == Status::ready) return true;
       if (status != Status::full) fail("push", status);
       return false;
@@ -42,64 +46,77 @@ class HeddleQueue {
       return true;
     }
 
-   protected:
     /// A task, or none.
     Task<Payload> pop() {
-      Task<Payload> task = queue_.try_pop();
+      Task<Payload> task = tasks_.try_pop();
       if (!task && task.status() != Status::empty) fail("pop", task.status());
+      return task;
+    }
+    /// Waits for a task.
+    Task<Payload> wait_and_pop() {
+      Task<Payload> task = tasks_.pop(Deadline::after(std::chrono::seconds(10)));
+      if (!task) fail("pop", task.status());
       return task;
     }
     static void complete(Task<Payload>& task) {
       if (const Status status = task.complete(); status != Status::ready) fail("complete", status);
     }
+
+    Segment& segment() { return segment_; }
+    Tasks& tasks() { return tasks_; }
+
+   private:
     [[noreturn]] static void fail(const char* what, Status status) {
       throw Failure(std::string(what) + " answered " + to_string(status));
     }
 
     Segment segment_;
-    TaskQueue<Payload> queue_;
+    Tasks tasks_;
   };
 
  private:
-  Segment segment_ = Segment::anonymous({.bytes = std::size_t{1} << 20});
+  static constexpr std::size_t room_for_others = std::size_t{1} << 18U;  // a supervisor's objects
+
+  Segment segment_;
 };
 
 /// As a channel of one_way.hpp: a task is popped when it comes, and completed when it is released.
 template <Waiting waiting>
-class HeddleQueueChannel : HeddleQueue {
+class HeddleQueueChannel {
  public:
   explicit HeddleQueueChannel(std::size_t /*bytes*/) {}
   void reset() {}
 
-  class Writer : Handle {
+  class Writer {
    public:
-    explicit Writer(HeddleQueueChannel& channel) : Handle(channel) {}
+    explicit Writer(HeddleQueueChannel& channel) : queue_(channel.queue_) {}
     void publish(std::span<const std::uint64_t> value) {
-      if (!push(Payload(value.first<Payload::words>()))) throw Failure("the queue is full");
+      if (!queue_.push(Payload(value.first<Payload::words>()))) throw Failure("the queue is full");
     }
+
+   private:
+    HeddleQueue::Handle queue_;
   };
 
-  class Reader : Handle {
+  class Reader {
    public:
-    explicit Reader(HeddleQueueChannel& channel) : Handle(channel) {
-      queue_.wait_strategy(WaitStrategy::sleep);
+    explicit Reader(HeddleQueueChannel& channel) : queue_(channel.queue_) {
+      queue_.tasks().wait_strategy(WaitStrategy::sleep);
     }
     bool poll() {
-      task_ = waiting == Waiting::spins ? pop() : pop_asleep();
+      task_ = waiting == Waiting::spins ? queue_.pop() : queue_.wait_and_pop();
       return static_cast<bool>(task_);
     }
     std::span<const std::uint64_t> value() const { return task_.payload().value(); }
-    void release() { complete(task_); }
+    void release() { queue_.complete(task_); }
 
    private:
-    Task<Payload> pop_asleep() {
-      Task<Payload> task = queue_.pop(Deadline::after(std::chrono::seconds(10)));
-      if (!task) fail("pop", task.status());
-      return task;
-    }
-
+    HeddleQueue::Handle queue_;
     Task<Payload> task_;
   };
+
+ private:
+  HeddleQueue queue_;
 };
 
 }  // namespace heddle::bench

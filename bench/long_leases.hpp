@@ -4,7 +4,6 @@
 // and keeps it. The others are free, and in between.
 
 #include <cstddef>
-#include <cstdint>
 #include <vector>
 
 #include "heddle_queue.hpp"
@@ -22,38 +21,37 @@ class LongLeases final : public QueueContender<HeddleQueue, 1> {
     if (member.rank() < QueueContender::processes()) {
       QueueContender::work(member);
     } else {
-      Holder(queue_).work(member, every_);
+      hold(member);
     }
   }
 
  private:
-  class Holder : HeddleQueue::Handle {
-   public:
-    using Handle::Handle;
-
-    void work(Member& member, std::size_t every) {
-      for (std::size_t i = 0; i < queue_capacity; ++i) {
-        if (!push(Payload(i))) member.fail("no room for the tasks that are to be kept");
-      }
-      std::vector<Task<Payload>> tasks;
-      for (std::size_t i = 0; i < queue_capacity; ++i) {
-        tasks.push_back(pop());
-        if (i % every != 0) {
-          complete(tasks.back());
-          tasks.pop_back();
-        }
-      }
-      member.start();
-      member.stop();
-      for (std::size_t i = 0; i < tasks.size(); ++i) {
-        const Payload& payload = tasks[i].payload();
-        if (!payload.intact() || payload.task() != i * every) {
-          member.fail("a task was overwritten under its lease");
-        }
-        complete(tasks[i]);
+  void hold(Member& member) {
+    HeddleQueue::Handle queue(queue_);
+    for (std::size_t i = 0; i < queue_capacity; ++i) {
+      if (!queue.push(Payload(i))) member.fail("no room for the tasks that are to be kept");
+    }
+    std::vector<Task<Payload>> kept;
+    for (std::size_t i = 0; i < queue_capacity; ++i) {
+      Task<Payload> task = queue.pop();
+      if (!task) member.fail("no task to keep");
+      if (i % every_ == 0) {
+        kept.push_back(std::move(task));
+      } else {
+        queue.complete(task);
       }
     }
-  };
+
+    member.start();
+    member.stop();
+    for (std::size_t i = 0; i < kept.size(); ++i) {
+      const Payload& payload = kept[i].payload();
+      if (!payload.intact() || payload.task() != i * every_) {
+        member.fail("a task was overwritten under its lease");
+      }
+      queue.complete(kept[i]);
+    }
+  }
 
   std::size_t every_;
 };

@@ -9,7 +9,9 @@
 #include <cstring>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
+#include "queue_death.hpp"
 #include "report.hpp"
 #include "suites.hpp"
 
@@ -113,6 +115,10 @@ using File = std::unique_ptr<std::FILE, int (*)(std::FILE*)>;
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc == 2 && std::string_view(argv[1]) == SupervisedHolder::argument) {
+    SupervisedHolder::work();
+    return 0;
+  }
   Options options;
   if (const auto code = parse(argc, argv, options)) return *code;
 

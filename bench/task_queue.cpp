@@ -10,6 +10,7 @@
 #include "peers/stream.hpp"
 #include "queue_channel.hpp"
 #include "queue_contender.hpp"
+#include "queue_death.hpp"
 #include "suites.hpp"
 
 #if HEDDLE_BENCH_PEERS
@@ -80,6 +81,22 @@ void add_latency(std::vector<Entry>& entries) {
   sleeping.compare_with("pipe");
 }
 
+void add_death(std::vector<Entry>& entries) {
+  struct Size {
+    const char* name;
+    std::uint32_t slots;
+  };
+  for (const auto& [size, slots] :
+       {Size{"1k", 1U << 10U}, Size{"64k", 1U << 16U}, Size{"1M", 1U << 20U}}) {
+    Case(entries, "task_queue", fmt::format("task_queue/recovery/{}", size), latency)
+        .add<QueueRecovery>("heddle", slots);
+  }
+  Case handover(entries, "task_queue", "task_queue/handover", latency);
+  handover.add<QueueHandover<Holder>>("heddle");
+  handover.add<QueueHandover<SupervisedHolder>>("heddle_supervised");
+  handover.compare_with("heddle");
+}
+
 }  // namespace
 
 std::vector<Entry> task_queue_suite() {
@@ -90,6 +107,7 @@ std::vector<Entry> task_queue_suite() {
   add_push_pop<8>(entries);
   add_leased(entries);
   add_latency(entries);
+  add_death(entries);
   return entries;
 }
 
