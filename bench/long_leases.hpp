@@ -4,6 +4,7 @@
 // and keeps it. The others are free, and in between.
 
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "heddle_queue.hpp"
