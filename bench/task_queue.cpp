@@ -26,6 +26,7 @@ template <std::size_t pairs>
 void add_push_pop(std::vector<Entry>& entries) {
   Case here(entries, "task_queue", fmt::format("task_queue/push_pop/{0}p{0}c/64B", pairs), tasks);
   here.add<QueueContender<HeddleQueue, pairs>>("heddle");
+  here.add<QueueContender<HeddleQueueBatches, pairs>>("heddle_x16");
   here.add<QueueContender<BoostQueue, pairs>>("boost_lockfree");
   if constexpr (pairs == 1) {
     here.add<QueueContender<BoostSpscQueue, pairs>>("boost_lockfree_spsc").peer = true;
