@@ -737,12 +737,32 @@ TEST(Slot, a_damaged_header_is_refused) {
   EXPECT_NO_THROW(f.open(self));
 }
 
+// As docs/slot.md has it.
+std::size_t footprint(std::size_t value, std::size_t publishers, std::size_t views,
+                      std::size_t buffers) {
+  const std::size_t unit = value >= 4096 ? 4096 : 64;
+  const auto round = [&](std::size_t bytes) { return (bytes + unit - 1) / unit * unit; };
+  return round(128 + 64 * (publishers + views + buffers)) + buffers * round(value);
+}
+
 TEST(Slot, its_footprint_is_what_the_formula_says) {
-  // 128 header + 64 for each publisher, view and buffer + buffers * value rounded to 64 bytes
-  EXPECT_EQ(Slot<int>::bytes({.views = 3, .publishers = 2, .buffers = 5}),
-            128 + 64 * (2 + 3 + 5) + 5 * 64U);
-  EXPECT_EQ(Slot<float[]>::bytes({.count = 20, .views = 0, .publishers = 1, .buffers = 2}),
-            128 + 64 * (1 + 0 + 2) + 2 * 128U);
+  for (const std::size_t count : {1, 7, 8, 9, 511, 512, 513, 100'000}) {
+    for (const std::uint32_t views : {0, 1, 40}) {
+      for (const std::uint32_t publishers : {1, 3}) {
+        for (const std::uint32_t buffers : {0, 2, 60}) {
+          const Slot<double[]>::Options options{
+              .count = count, .views = views, .publishers = publishers, .buffers = buffers};
+          EXPECT_EQ(Slot<double[]>::bytes(options),
+                    footprint(8 * count, publishers, views,
+                              buffers != 0 ? buffers : views + publishers + 1));
+        }
+      }
+    }
+  }
+  EXPECT_EQ(Slot<std::uint64_t>::bytes({}), 2'560U);
+  EXPECT_EQ(Slot<std::byte[]>::bytes({.count = 1024}), 15'040U);
+  EXPECT_EQ(Slot<std::byte[]>::bytes({.count = 4096}), 57'344U);
+  EXPECT_EQ(Slot<std::byte[]>::bytes({.count = 1 << 20}), 13'635'584U);
 }
 
 TEST(Slot, the_hot_path_allocates_nothing) {
