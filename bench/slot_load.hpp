@@ -93,18 +93,21 @@ class SlotReaders final : public SlotLoad {
 
   Sample result() override {
     double pulls = 0;
-    double overtaken = 0;
+    double retries = 0;
+    double busy = 0;
     double per_second = 0;
     for (int i = 0; i < readers_; ++i) {
       const Reader& reader = state_->readers[static_cast<std::size_t>(i)];
       pulls += static_cast<double>(reader.pulls.times);
-      overtaken += static_cast<double>(reader.overtaken);
+      retries += static_cast<double>(reader.retries);
+      busy += static_cast<double>(reader.busy);
       per_second += reader.pulls.per_second();
     }
-    return {
-        state_->publications.per_second(),
-        {},
-        {{"pulls", "pulls/s", per_second}, {"overtaken", "busy/M pulls", 1e6 * overtaken / pulls}}};
+    return {state_->publications.per_second(),
+            {},
+            {{"pulls", "pulls/s", per_second},
+             {"retries", "retries/M pulls", 1e6 * retries / pulls},
+             {"busy", "busy/M pulls", 1e6 * busy / pulls}}};
   }
 
  private:
@@ -121,8 +124,9 @@ class SlotReaders final : public SlotLoad {
     member.start();
     reader.pulls.measure(member, [&] {
       const Reading reading = puller.pull(value);
+      reader.retries += reading.retries;
       if (reading.status == Status::busy) {
-        ++reader.overtaken;
+        ++reader.busy;
       } else if (!reading || reading.version < last || !is_of(reading.version, value)) {
         member.fail("version " + std::to_string(reading.version) + " after " +
                     std::to_string(last) + " is torn or lost");
@@ -135,7 +139,8 @@ class SlotReaders final : public SlotLoad {
 
   struct Reader {
     Rate pulls;
-    std::uint64_t overtaken = 0;  // publishers passed at every attempt of one pull
+    std::uint64_t retries = 0;
+    std::uint64_t busy = 0;  // publishers passed at every attempt of one pull
   };
   struct State {
     Rate publications;

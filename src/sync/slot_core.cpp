@@ -15,8 +15,8 @@ void check_present(const Peers& peers) {
                   : "this slot's handle is that of the parent process: open the segment anew");
 }
 
-constexpr std::uint32_t most_buffers = 0xfffe;  // buffer + 1 has 16 bits
-constexpr int most_attempts = 10'000;           // of a pull that publishers overtake each time
+constexpr std::uint32_t most_buffers = 0xfffe;   // buffer + 1 has 16 bits
+constexpr std::uint32_t most_attempts = 10'000;  // of a pull that publishers overtake each time
 
 constexpr std::size_t round_up(std::size_t bytes, std::size_t to) {
   return (bytes + to - 1) / to * to;
@@ -123,11 +123,11 @@ SlotCore::SlotCore(std::span<std::byte> memory, Peers& peers, std::size_t elemen
 // copy(meta, value) reads what it wants of the newest buffer; it counts if the answer is ready.
 template <class Copy>
 Reading SlotCore::read(Copy&& copy) const noexcept {
-  for (int attempt = 0; attempt < most_attempts; ++attempt) {
+  for (std::uint32_t retries = 0; retries < most_attempts; ++retries) {
     const std::uint64_t seen = latest().load(acquire("SLOT.pull"));  // <- SLOT.publish
     const Version version = version_of(seen);
     if (version == 0) return {};
-    if (buffer_of(seen) >= shape_.buffers) return {Status::closed, 0, 0};  // damaged
+    if (buffer_of(seen) >= shape_.buffers) return {Status::closed};  // damaged
     const Meta& meta = metas_[buffer_of(seen)];
     // A newer publication's `complete` must not be seen with an older one's version.
     const std::uint64_t complete =
@@ -138,10 +138,10 @@ Reading SlotCore::read(Copy&& copy) const noexcept {
     copy(meta, value_at(buffer_of(seen)));
     fence(acquire("SLOT.recheck"));  // <- SLOT.claimed: if a byte is newer, so is the generation
     if (generation_of(meta.word.load(relaxed)) == complete) {  // SLOT-2
-      return {Status::ready, version, published_at};
+      return {Status::ready, retries, version, published_at};
     }
   }
-  return {Status::busy, 0, 0};
+  return {Status::busy, most_attempts};
 }
 
 Reading SlotCore::pull(void* to) const noexcept {
@@ -164,7 +164,7 @@ Status SlotCore::wait_newer(Version than, Deadline deadline, WaitStrategy strate
 }
 
 Reading SlotCore::pull_fresh(void* to, Deadline deadline, WaitStrategy strategy) noexcept {
-  if (!peers_->present()) return {Status::closed, 0, 0};
+  if (!peers_->present()) return {Status::closed};
   const std::uint64_t ticket =
       header_->asked.fetch_add(1, release("SLOT.ask")) + 1;  // -> SLOT.asked
   header_->requested.notify_all();
@@ -179,7 +179,7 @@ Reading SlotCore::pull_fresh(void* to, Deadline deadline, WaitStrategy strategy)
   };
   const Status status = wait_for(header_->published, deadline, strategy, is_answered,
                                  [&] { return look_at_publishers(); });
-  if (status != Status::ready) return {status, 0, 0};
+  if (status != Status::ready) return {status};
   return reading;
 }
 
@@ -230,12 +230,13 @@ void SlotCore::release_pin(std::uint32_t pin) noexcept {
 }
 
 Reading SlotCore::pin_latest(std::uint32_t pin, const std::byte*& value) noexcept {
-  if (!peers_->present()) return {Status::closed, 0, 0};
+  if (!peers_->present()) return {Status::closed};
   Atomic<std::uint64_t>& word = pins_[pin].word;
   const std::uint64_t mine = word.load(relaxed);
-  if (pinned_buffer(mine) != 0) return {Status::busy, 0, 0};  // its view is still open
-  std::uint64_t seen = latest().load(acquire("SLOT.pull"));   // <- SLOT.publish
-  for (int attempt = 0; attempt < most_attempts && version_of(seen) != 0; ++attempt) {
+  if (pinned_buffer(mine) != 0) return {Status::busy};       // its view is still open
+  std::uint64_t seen = latest().load(acquire("SLOT.pull"));  // <- SLOT.publish
+  std::uint32_t retries = 0;
+  for (; retries < most_attempts && version_of(seen) != 0; ++retries) {
     const std::uint32_t buffer = buffer_of(seen);
     if (buffer >= shape_.buffers) break;  // damaged
     // A release, as every store that names an owner is: the argument is at `Dead`.
@@ -245,13 +246,13 @@ Reading SlotCore::pin_latest(std::uint32_t pin, const std::byte*& value) noexcep
     if (again == seen) {                                              // SLOT-3
       const Meta& meta = metas_[buffer];
       value = reinterpret_cast<const std::byte*>(value_at(buffer));
-      return {Status::ready, version_of(seen),
+      return {Status::ready, retries, version_of(seen),
               static_cast<std::int64_t>(meta.published_at.load(relaxed))};
     }
     seen = again;
   }
   unpin(pin);
-  return {version_of(seen) == 0 ? Status::empty : Status::busy, 0, 0};
+  return {version_of(seen) == 0 ? Status::empty : Status::busy, retries};
 }
 
 void SlotCore::unpin(std::uint32_t pin) noexcept {

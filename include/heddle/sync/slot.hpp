@@ -79,13 +79,13 @@ class Slot {
   Reading pull(Element& value) const noexcept requires(!is_array) { return core_.pull(&value); }
   /// As above; `values` has count() elements (others: `invalid`, nothing is copied).
   Reading pull(std::span<Element> values) const noexcept requires is_array {
-    if (values.size() != count()) return {Status::invalid, 0, 0};
+    if (values.size() != count()) return {Status::invalid};
     return core_.pull(values.data());
   }
   /// Copies a part of the newest value out: values.size() elements from number `first` on, all of
   /// one version. Past the end: `invalid`, nothing is copied. Otherwise as above.
   Reading pull(std::size_t first, std::span<Element> values) const noexcept requires is_array {
-    if (first > count() || values.size() > count() - first) return {Status::invalid, 0, 0};
+    if (first > count() || values.size() > count() - first) return {Status::invalid};
     return core_.pull(values.data(), first * sizeof(Element), values.size_bytes());
   }
 
@@ -107,7 +107,7 @@ class Slot {
   }
   Reading pull_fresh(std::span<Element> values, Deadline deadline,
                      WaitStrategy strategy = WaitStrategy::adaptive) noexcept requires is_array {
-    if (values.size() != count()) return {Status::invalid, 0, 0};
+    if (values.size() != count()) return {Status::invalid};
     return core_.pull_fresh(values.data(), deadline, strategy);
   }
 

@@ -89,6 +89,7 @@ using Version = std::uint64_t;
 /// What a read gives beside the value.
 struct Reading {
   Status status = Status::empty;
+  std::uint32_t retries = 0;  ///< times that publishers overtook it, and it began again
   Version version = 0;
   std::int64_t published_at = 0;  ///< CLOCK_MONOTONIC, nanoseconds; 0: the slot records no times
 

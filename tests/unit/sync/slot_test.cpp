@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <barrier>
+#include <cstring>
 #include <numeric>
 #include <optional>
 #include <thread>
@@ -87,6 +88,35 @@ TEST(Slot, without_times_a_reading_says_that_it_has_none) {
   EXPECT_EQ(reading.published_at, 0);
   EXPECT_FALSE(reading.age_ns());
   EXPECT_FALSE(slot.reader().pull().reading().age_ns());
+}
+
+// Its publisher stands still in the middle of a copy, as it were: latest names a buffer that has been
+// claimed again. Every attempt to copy it fails.
+TEST(Slot, a_reading_says_how_often_it_was_begun_again) {
+  Fixture<int> f({.views = 0, .publishers = 1, .buffers = 2});
+  FakePeers self(f.table, 0);
+  Slot<int> slot = f.open(self);
+  auto publisher = slot.publisher();
+  ASSERT_EQ(publisher.publish(1), Status::ready);
+  int value = 0;
+  EXPECT_EQ(slot.pull(value).retries, 0U);
+  // header | one publisher's word | two metas, each of which begins with its word
+  const auto add_to_generations = [&](std::uint64_t number) {
+    for (std::size_t buffer = 0; buffer < 2; ++buffer) {
+      std::byte* const at = f.block.span().data() + 128 + 64 + buffer * 64;
+      std::uint64_t word = 0;
+      std::memcpy(&word, at, 8);
+      word += number << 16;
+      std::memcpy(at, &word, 8);
+    }
+  };
+  add_to_generations(1);
+  const Reading overtaken = slot.pull(value);
+  EXPECT_EQ(overtaken.status, Status::busy);
+  EXPECT_EQ(overtaken.retries, 10'000U);
+  add_to_generations(UINT64_MAX);
+  EXPECT_EQ(slot.pull(value).status, Status::ready);
+  EXPECT_EQ(slot.pull(value).retries, 0U);
 }
 
 TEST(Slot, arrays_of_any_length_come_back_whole) {
