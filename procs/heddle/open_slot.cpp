@@ -6,8 +6,23 @@
 #include <string_view>
 
 #include "heddle/base/error.hpp"
+#include "heddle/shm/liveness.hpp"
+#include "heddle/shm/segment_file.hpp"
 
 namespace heddle {
+namespace {
+
+template <class Opened>
+std::optional<Opened> open_if_there(const std::string& name) {
+  try {
+    return Opened::open(name);
+  } catch (const Error& error) {
+    if (error.code() != Errc::not_found) throw;
+    return std::nullopt;
+  }
+}
+
+}  // namespace
 
 SlotAddress parse_slot_address(const std::string& text) {
   const std::size_t slash = text.find('/');
@@ -20,24 +35,34 @@ SlotAddress parse_slot_address(const std::string& text) {
 }
 
 std::optional<Segment> open_segment(const std::string& name) {
+  return open_if_there<Segment>(name);
+}
+
+std::optional<Observer> observe_segment(const std::string& name) {
+  return open_if_there<Observer>(name);
+}
+
+void remove_if_abandoned(const std::string& name) {
+  const std::string path = segment_path(name);
+  const auto file = open_segment_file(path);
+  if (!file || any_token_held(file->get())) return;
   try {
-    return Segment::open(name);
-  } catch (const Error& error) {
-    if (error.code() != Errc::not_found) throw;
-    return std::nullopt;
+    unlink_if_abandoned(file->get(), path);
+  } catch (const Error&) {
+    // A stopped joiner or a sticky directory: it stays for the next who comes.
   }
 }
 
-std::optional<OpenSlot> find_slot(Segment& segment, const SlotAddress& address) {
+std::optional<OpenSlot> find_slot(Directory& directory, Peers& peers, const SlotAddress& address) {
   std::optional<OpenSlot> found;
-  segment.directory().for_each(
+  directory.for_each(
       [&](std::string_view name, const Directory::Spec& spec, std::span<std::byte> memory) {
         if (name != address.slot) return;
         if (spec.kind != ObjectKind::slot) {
           throw Error(Errc::type_mismatch,
                       fmt::format("{} is a {}, not a slot", address.text(), to_string(spec.kind)));
         }
-        const ByteSlot slot(memory, segment.peers());
+        const ByteSlot slot(memory, peers);
         if (spec.element.size == 0 || slot.count() % spec.element.size != 0) {
           throw Error(Errc::corrupt,
                       fmt::format("slot {} is damaged: make the segment anew", address.text()));
@@ -47,13 +72,12 @@ std::optional<OpenSlot> find_slot(Segment& segment, const SlotAddress& address) 
   return found;
 }
 
-std::string slot_names(Segment& segment) {
+std::string slot_names(const Directory& directory) {
   std::string names;
-  segment.directory().for_each(
-      [&](std::string_view name, const Directory::Spec& spec, std::span<std::byte>) {
-        if (spec.kind != ObjectKind::slot) return;
-        names += fmt::format("{}\"{}\"", names.empty() ? "" : ", ", name);
-      });
+  directory.for_each([&](std::string_view name, const Directory::Spec& spec, std::span<std::byte>) {
+    if (spec.kind != ObjectKind::slot) return;
+    names += fmt::format("{}\"{}\"", names.empty() ? "" : ", ", name);
+  });
   return names.empty() ? "none" : names;
 }
 

@@ -7,6 +7,8 @@
 #include <string>
 
 #include "elements.hpp"
+#include "heddle/shm/directory.hpp"
+#include "heddle/shm/observer.hpp"
 #include "heddle/shm/segment.hpp"
 #include "heddle/sync/slot.hpp"
 
@@ -36,9 +38,14 @@ struct OpenSlot {
 
 /// Joins the segment of this name; nothing when there is none. Throws what Segment::open does.
 std::optional<Segment> open_segment(const std::string& name);
+/// Looks into it, and takes no place; nothing when there is none. Throws what Observer::open does.
+std::optional<Observer> observe_segment(const std::string& name);
+/// Removes the segment of this name if nobody alive is in it.
+void remove_if_abandoned(const std::string& name);
+
 /// Nothing when there is none. Throws Error{type_mismatch} when it is no slot, {corrupt}.
-std::optional<OpenSlot> find_slot(Segment& segment, const SlotAddress& address);
-/// The names of its slots, for messages.
-std::string slot_names(Segment& segment);
+std::optional<OpenSlot> find_slot(Directory& directory, Peers& peers, const SlotAddress& address);
+/// The names of a segment's slots, for messages.
+std::string slot_names(const Directory& directory);
 
 }  // namespace heddle

@@ -46,7 +46,7 @@ class Pub {
         segment_(open_segment(address_.segment)),
         holds_(options.hold ||
                (!options.no_hold && (!segment_ || segment_->participants().size() == 1))) {
-    if (segment_) slot_ = find_slot(*segment_, address_);
+    if (segment_) slot_ = find_slot(segment_->directory(), segment_->peers(), address_);
     count_ = slot_ ? slot_->count() : options.count;
     if (options.count && options.count != count_) {
       throw Error(Errc::type_mismatch, fmt::format("{} has {} elements, not {}", address_.text(),

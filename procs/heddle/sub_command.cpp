@@ -83,6 +83,8 @@ Reading copy_of(const ByteSlot& slot, SlotValue& value, const SlotAddress& addre
   return reading;
 }
 
+// A participant, though it only reads: the segment stays as long as it is in it, so a next publisher
+// goes on with the versions of the last; and it is the one who finds that a publisher has died.
 class Sub {
  public:
   Sub(const SubOptions& options, StopSignals& signals)
@@ -120,7 +122,8 @@ class Sub {
  private:
   std::optional<OpenSlot> find() {
     if (!segment_) segment_ = open_segment(address_.segment);
-    return segment_ ? find_slot(*segment_, address_) : std::nullopt;
+    if (!segment_) return std::nullopt;
+    return find_slot(segment_->directory(), segment_->peers(), address_);
   }
 
   bool pull(const ByteSlot& slot, SlotValue& value) {
@@ -178,12 +181,13 @@ class Sub {
 
 int pull(const PullOptions& options, StopSignals& signals) {
   const SlotAddress address = parse_slot_address(options.slot);
-  auto segment = open_segment(address.segment);
+  auto segment = observe_segment(address.segment);
   if (!segment) return nothing(fmt::format("there is no segment \"{}\"", address.segment));
-  const auto slot = find_slot(*segment, address);
+  remove_if_abandoned(address.segment);  // what is observed stays
+  const auto slot = find_slot(segment->directory(), segment->peers(), address);
   if (!slot) {
     return nothing(fmt::format("there is no slot \"{}\" in segment \"{}\"; it has {}", address.slot,
-                               address.segment, slot_names(*segment)));
+                               address.segment, slot_names(segment->directory())));
   }
   SlotValue value{slot->form, std::vector<std::byte>(slot->slot.count())};
   const Reading reading = copy_of(slot->slot, value, address);
@@ -224,6 +228,7 @@ CLI::App* add_sub_command(CLI::App& app, SubOptions& options) {
   check_decimal(*sub, {"--timeout"});
   sub->footer(
       "Always the newest value: those that passed unseen meanwhile are counted as skipped.\n"
+      "The segment, and its value, stay as long as somebody subscribes.\n"
       "Ends with 0 after --count values, 1 after --timeout, 128 + the signal that ended it.");
   return sub;
 }
@@ -236,8 +241,8 @@ CLI::App* add_pull_command(CLI::App& app, PullOptions& options) {
       ->excludes("--bytes")
       ->type_name("FILE");
   pull->footer(
-      "Ends with 1 when there is none. Who leaves a segment last removes it: when all publishers\n"
-      "were killed, and nobody else is in it, that is the first pull.");
+      "Ends with 1 when there is none. Takes no place in the segment and leaves no trace; but one\n"
+      "in which all were killed goes with the first pull.");
   return pull;
 }
 

@@ -437,6 +437,17 @@ TEST_F(SlotCommands, the_weights_of_a_training_can_be_pulled) {
   train.join();
 }
 
+TEST_F(SlotCommands, a_pull_takes_no_place_and_leaves_no_trace) {
+  Segment segment = Segment::create(segment_, {.bytes = 1 << 16, .participants = 1});
+  auto publisher = segment.open<Slot<double>>("x", {}).publisher();
+  ASSERT_EQ(publisher.publish(1.5), Status::ready);
+  const std::string before = read_file("/dev/shm/heddle." + segment_);
+  ASSERT_GT(before.size(), 1U << 16);
+  EXPECT_EQ(pull(), "1.5");
+  EXPECT_TRUE(read_file("/dev/shm/heddle." + segment_) == before) << "it has written";
+  expect_refused(2, "all 1 places", {"sub", slot_});  // which joins
+}
+
 // --- raw bytes and .npy
 
 template <class T>
