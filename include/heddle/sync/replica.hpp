@@ -1,7 +1,8 @@
 #pragma once
 
 // Replica: a process's own copy of a slot's value, which stays as it is until the process brings it
-// up to date. Reading it touches no shared memory; no view is held, so no publisher ever waits.
+// up to date. Reading it touches no shared memory; no view is held, so no publisher ever waits. follow()
+// does it by a thread, which calls back.
 //
 //   heddle::Replica weights(slot);
 //   for (;;) {
@@ -14,9 +15,12 @@
 // On death        of publishers: the copy stays; wait says peer_died.  It holds nothing in the segment
 // Not for         several threads at once: each has its own, or looks at a const one
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <span>
+#include <stop_token>
+#include <thread>
 #include <utility>
 
 #include "heddle/sync/slot.hpp"
@@ -81,5 +85,24 @@ class Replica {
   std::unique_ptr<Element[]> next_;
   Reading reading_;
 };
+
+/// Calls callback(replica) with each new value, the newest there is, from a thread of its own, which
+/// ends with what this returns: within 10 ms and the callback that runs. The callback does not throw. A
+/// death of publishers is not told; the next one's values follow. The Segment outlives it.
+///
+///   auto following = heddle::follow(slot, [&](const auto& weights) { adopt(weights.values()); });
+template <class T, class Callback>
+[[nodiscard]] std::jthread follow(const Slot<T>& slot, Callback callback) {
+  return std::jthread([replica = Replica<T>(slot),
+                       callback = std::move(callback)](const std::stop_token& stop) mutable {
+    constexpr std::chrono::milliseconds slice(10);  // nothing wakes it but a publication
+    while (!stop.stop_requested()) {
+      const Status status = replica.wait(Deadline::after(slice), WaitStrategy::sleep);
+      if (status == Status::ready) callback(std::as_const(replica));
+      if (status == Status::closed) return;                                 // damaged
+      if (status == Status::peer_died) std::this_thread::sleep_for(slice);  // wait is over at once
+    }
+  });
+}
 
 }  // namespace heddle

@@ -3,8 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <atomic>
+#include <chrono>
 #include <cstring>
+#include <future>
 #include <thread>
 #include <vector>
 
@@ -113,6 +114,67 @@ TEST(Replica, keeps_its_value_when_the_publisher_is_dead) {
   EXPECT_EQ(replica.wait(Deadline::never()), Status::peer_died);
   EXPECT_EQ(*replica, 1);
   victim.forked();
+}
+
+TEST(Replica, that_is_followed_calls_back_with_rising_versions_up_to_the_last) {
+  Fixture<std::array<int, 40>> f({});
+  FakePeers self(f.table, 0);
+  auto slot = f.open(self);
+  constexpr int last = 2000;
+  Version before = 0;
+  std::promise<void> has_last;
+  const auto following = follow(slot, [&](const Replica<std::array<int, 40>>& replica) {
+    EXPECT_GT(replica.version(), before);
+    before = replica.version();
+    for (const int one : *replica) EXPECT_EQ(one, static_cast<int>(replica.version()));
+    if (before == last) has_last.set_value();
+  });
+  FakePeers other(f.table, 1);
+  auto theirs = f.open(other);
+  auto publisher = theirs.publisher();
+  std::array<int, 40> value{};
+  for (int i = 1; i <= last; ++i) {
+    value.fill(i);
+    ASSERT_EQ(publisher.publish(value), Status::ready);
+  }
+  EXPECT_EQ(has_last.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
+}
+
+TEST(Replica, that_is_followed_goes_on_with_the_successor_of_a_dead_publisher) {
+  Fixture<int> f({.publishers = 1});
+  FakePeers self(f.table, 0);
+  FakePeers victim(f.table, 1);
+  Slot<int> slot = f.open(self);
+  Slot<int> theirs = f.open(victim);
+  auto publisher = theirs.publisher();
+  ASSERT_EQ(publisher.publish(1), Status::ready);
+  std::array<std::promise<void>, 2> seen;
+  const auto following = follow(slot, [&](const Replica<int>& replica) {
+    seen.at(static_cast<std::size_t>(*replica) - 1).set_value();
+  });
+  seen[0].get_future().wait();
+  f.table.kill(victim.self());
+  ASSERT_EQ(slot.wait_newer(1, Deadline::never()), Status::peer_died);
+  auto successor = slot.publisher();
+  ASSERT_EQ(successor.publish(2), Status::ready);
+  EXPECT_EQ(seen[1].get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
+  victim.forked();
+}
+
+TEST(Replica, that_is_followed_lets_go_promptly_from_a_sleep_that_nobody_ends) {
+  Fixture<int> f({});
+  FakePeers self(f.table, 0);
+  Slot<int> slot = f.open(self);
+  auto publisher = slot.publisher();
+  // header.published: its lowest bit says that somebody sleeps, until the next publication.
+  const auto& sleepers = reinterpret_cast<const Atomic<std::uint32_t>&>(f.block.span()[72]);
+  const auto before = std::chrono::steady_clock::now();
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_EQ(publisher.publish(1), Status::ready);
+    const auto following = follow(slot, [](const Replica<int>&) {});
+    while ((sleepers.load(relaxed) & 1) == 0) yield();
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(5));
 }
 
 // Its publisher stands still in the middle of a copy, as it were: latest names a buffer that has been
