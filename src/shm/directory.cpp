@@ -42,7 +42,7 @@ std::span<std::byte> Directory::find(std::string_view name, ObjectKind kind,
                                      const ElementType& element, Peers& peers, Deadline deadline) {
   bool claimed = false;
   const DirectoryEntry& entry = seek(name, nullptr, peers, deadline, claimed);
-  return checked(entry, name, Spec{kind, element, entry.bytes});
+  return checked(entry, name, kind, element);
 }
 
 // Walks to the entry of `name`: READY, or CLAIMED by this process when `create` is given.
@@ -154,20 +154,26 @@ std::span<std::byte> Directory::object_at(const DirectoryEntry& entry) const noe
 }
 
 std::span<std::byte> Directory::checked(const DirectoryEntry& entry, std::string_view name,
-                                        const Spec& spec) const {
+                                        ObjectKind kind, const ElementType& element) const {
   const std::string quoted = "object \"" + std::string(name) + "\"";
   const std::span<std::byte> object = object_at(entry);
   if (object.empty()) throw Error(Errc::corrupt, quoted + " has a damaged directory entry");
-  if (entry.kind != spec.kind || !(entry.element == spec.element)) {
+  if (entry.kind != kind || !(entry.element == element)) {
     throw Error(Errc::type_mismatch, quoted + " is a " + describe(entry.kind, entry.element) +
-                                         ", not a " + describe(spec.kind, spec.element));
-  }
-  if (object.size() != spec.bytes) {
-    throw Error(Errc::type_mismatch,
-                quoted + " was made with other options: it has " + std::to_string(object.size()) +
-                    " bytes, these options need " + std::to_string(spec.bytes));
+                                         ", not a " + describe(kind, element));
   }
   return object;
+}
+
+void Directory::check_options(std::string_view name, std::string difference, std::size_t bytes,
+                              std::size_t wanted) {
+  if (difference.empty() && bytes != wanted) {
+    difference = "it has " + std::to_string(bytes) + " bytes, not " + std::to_string(wanted);
+  }
+  if (difference.empty()) return;
+  throw Error(Errc::type_mismatch, "object \"" + std::string(name) +
+                                       "\" was made with other options: " + difference +
+                                       "; find() takes it as it is");
 }
 
 void Directory::repair(const Dead& dead) noexcept {

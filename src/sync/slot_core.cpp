@@ -88,6 +88,26 @@ void SlotCore::format(std::span<std::byte> memory, const Shape& shape) {
   // reader looks at as long as latest names no version.
 }
 
+std::string SlotCore::difference(std::span<std::byte> memory, const Shape& wanted,
+                                 std::size_t element_bytes) {
+  SlotCore slot;
+  if (!slot.attach(memory)) return {};  // damaged: whoever attaches to it is told
+  struct Row {
+    const char* what;
+    std::size_t has, wanted;
+  };
+  const Shape& has = slot.shape_;
+  for (const Row& row :
+       {Row{"elements", has.value_bytes / element_bytes, wanted.value_bytes / element_bytes},
+        Row{"views", has.views, wanted.views}, Row{"publishers", has.publishers, wanted.publishers},
+        Row{"buffers", has.buffers, wanted.buffers}}) {
+    if (row.has == row.wanted) continue;
+    return "it has " + std::to_string(row.has) + " " + row.what + ", not " +
+           std::to_string(row.wanted);
+  }
+  return {};
+}
+
 bool SlotCore::attach(std::span<std::byte> memory) noexcept {
   if (memory.size() < sizeof(Header)) return false;
   header_ = reinterpret_cast<Header*>(memory.data());

@@ -22,6 +22,25 @@ class SlotProcess : public testing::Test {
   Segment segment_;
 };
 
+TEST_F(SlotProcess, who_opens_it_with_other_options_is_told_both_and_finds_it_as_it_is) {
+  static_cast<void>(segment_.open<Slot<float[]>>("value", {.count = 4}));
+  Process other([&](Line& test) {
+    Segment segment = Segment::open(name_);
+    try {
+      static_cast<void>(segment.open<Slot<float[]>>("value", {.count = 3}));
+      test.say("nothing");
+    } catch (const Error& error) {
+      test.say(error.code() == Errc::type_mismatch ? error.what() : "another error");
+    }
+    EXPECT_EQ(segment.open<Slot<float[]>>("value", {.count = 4, .timed = false}).count(), 4U);
+    EXPECT_EQ(segment.find<Slot<float[]>>("value").count(), 4U);
+  });
+  EXPECT_EQ(other.hear(),
+            "object \"value\" was made with other options: it has 4 elements, not 3; find() takes "
+            "it as it is");
+  EXPECT_EQ(other.join(), 0);
+}
+
 TEST_F(SlotProcess, the_last_value_survives_its_publisher) {
   auto slot = segment_.open<Slot<int>>("value", {});
   Process publisher([&](Line& test) {

@@ -24,6 +24,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "heddle/base/error.hpp"
 #include "heddle/base/wait.hpp"
@@ -49,15 +50,20 @@ class Directory {
             std::span<DirectoryEntry> entries)
       : memory_(memory), heap_offset_(heap_offset), header_(header), entries_(entries) {}
 
-  /// The object of this name, made now by `format(memory)` if there is none. Throws
-  /// Error{type_mismatch, timeout, too_many, no_space, invalid_argument, corrupt, closed}.
-  template <class Format>
+  /// The object of this name, made now by `format(memory)` if there is none. `difference(memory)` says
+  /// how one that stands there is not what is asked for; nothing: it is. Throws Error{type_mismatch,
+  /// timeout, too_many, no_space, invalid_argument, corrupt, closed}.
+  template <class Format, class Difference>
   std::span<std::byte> find_or_create(std::string_view name, const Spec& spec, Peers& peers,
-                                      Deadline deadline, Format&& format) {
+                                      Deadline deadline, Format&& format, Difference&& difference) {
     if (spec.bytes == 0) throw Error(Errc::invalid_argument, "an object needs at least one byte");
     bool claimed = false;
     DirectoryEntry& entry = seek(name, &spec, peers, deadline, claimed);
-    if (!claimed) return checked(entry, name, spec);
+    if (!claimed) {
+      const std::span<std::byte> object = checked(entry, name, spec.kind, spec.element);
+      check_options(name, difference(object), object.size(), spec.bytes);
+      return object;
+    }
     try {
       entry.kind = spec.kind;
       entry.element = spec.element;
@@ -74,6 +80,14 @@ class Directory {
       finish(entry, State::orphan);
       throw;
     }
+  }
+
+  /// Of an object for which its size says all.
+  template <class Format>
+  std::span<std::byte> find_or_create(std::string_view name, const Spec& spec, Peers& peers,
+                                      Deadline deadline, Format&& format) {
+    return find_or_create(name, spec, peers, deadline, std::forward<Format>(format),
+                          [](std::span<std::byte>) { return std::string(); });
   }
 
   /// The object of this name; Error{not_found} when there is none.
@@ -122,8 +136,10 @@ class Directory {
   void finish(DirectoryEntry& entry, State state) noexcept;
   std::uint64_t allocate(std::string_view name, std::size_t bytes);
   std::span<std::byte> object_at(const DirectoryEntry& entry) const noexcept;
-  std::span<std::byte> checked(const DirectoryEntry& entry, std::string_view name,
-                               const Spec& spec) const;
+  std::span<std::byte> checked(const DirectoryEntry& entry, std::string_view name, ObjectKind kind,
+                               const ElementType& element) const;
+  static void check_options(std::string_view name, std::string difference, std::size_t bytes,
+                            std::size_t wanted);
 
   std::span<std::byte> memory_;
   std::size_t heap_offset_;  // a checked copy

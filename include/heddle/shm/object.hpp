@@ -60,6 +60,8 @@ constexpr ElementType element_type() {
 ///   M::bytes(options)          its size in bytes; throws Error{invalid_argument} for bad options
 ///   M::format(memory, options) makes a new one in zeroed memory, 64-byte aligned
 ///   M(memory, peers)           attaches; checks what it reads; throws Error{corrupt}
+/// and may offer, where other options can have the same size, or the size says little:
+///   M::difference(memory, options)  how it was made otherwise, as in "it has 4 elements, not 3"
 template <class M>
 concept SharedObject = requires(const typename M::Options& options, std::span<std::byte> memory,
                                 Peers& peers) {

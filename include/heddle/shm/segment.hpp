@@ -71,15 +71,22 @@ class Segment {
   ~Segment();
 
   /// The object of this name; made with `options` if there is none. Throws Error{type_mismatch} if
-  /// it is of another kind, element or size, {no_space, too_many}, {timeout} if its creator lives
-  /// but does not finish within `patience`.
+  /// it is of another kind or element, or was made with options that contradict these (find() takes
+  /// it as it is), {no_space, too_many}, {timeout} if its creator lives but does not finish within
+  /// `patience`.
   template <SharedObject M>
   M open(std::string_view name, const typename M::Options& options,
          std::chrono::nanoseconds patience = std::chrono::seconds(5)) {
     const Directory::Spec spec{M::kind, M::element(), M::bytes(options)};
+    const auto difference = [&](std::span<std::byte> memory) -> std::string {
+      if constexpr (requires { M::difference(memory, options); }) {
+        return M::difference(memory, options);
+      }
+      return {};
+    };
     return M(directory().find_or_create(
                  name, spec, peers(), Deadline::after(patience),
-                 [&](std::span<std::byte> memory) { M::format(memory, options); }),
+                 [&](std::span<std::byte> memory) { M::format(memory, options); }, difference),
              peers());
   }
 

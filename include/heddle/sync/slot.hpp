@@ -64,6 +64,11 @@ class Slot {
   static void format(std::span<std::byte> memory, const Options& options) {
     SlotCore::format(memory, shape(options));
   }
+  /// Whoever opens a slot that stands there gets the count, views, publishers and buffers that it
+  /// asks for, or an error that names both. `timed` is as its maker chose.
+  static std::string difference(std::span<std::byte> memory, const Options& options) {
+    return SlotCore::difference(memory, shape(options), sizeof(Element));
+  }
 
   Slot(std::span<std::byte> memory, Peers& peers)
       : core_(memory, peers, sizeof(Element), is_array) {}

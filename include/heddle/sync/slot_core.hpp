@@ -71,6 +71,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "heddle/base/atomic.hpp"
@@ -122,6 +123,9 @@ class SlotCore {
 
   static std::size_t bytes(const Shape& shape);
   static void format(std::span<std::byte> memory, const Shape& shape);
+  /// In words, the first thing in which its shape is not the wanted one; `timed` does not count.
+  static std::string difference(std::span<std::byte> memory, const Shape& wanted,
+                                std::size_t element_bytes);
   static void repair(std::span<std::byte> memory, const Dead& dead) noexcept;
 
   /// Throws Error{corrupt} if the memory holds no slot of one element (or a whole number of them).

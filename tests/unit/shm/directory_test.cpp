@@ -341,7 +341,7 @@ TEST_F(DirectoryTest, a_full_directory_says_so_and_still_finds_what_is_in_it) {
             Errc::not_found);
 }
 
-TEST_F(DirectoryTest, attaching_with_another_kind_element_or_size_names_both) {
+TEST_F(DirectoryTest, attaching_with_another_kind_element_size_or_other_options_names_both) {
   make("x", 64);
   const auto attach = [&](const Spec& as) {
     return error_of([&] { directory_.find_or_create("x", as, bert_, soon(), format_nothing); });
@@ -357,6 +357,13 @@ TEST_F(DirectoryTest, attaching_with_another_kind_element_or_size_names_both) {
   const Error size = attach(spec(128));
   EXPECT_EQ(size.code(), Errc::type_mismatch);
   EXPECT_THAT(size.what(), AllOf(HasSubstr("64"), HasSubstr("128")));
+
+  const Error options = error_of([&] {
+    directory_.find_or_create("x", spec(64), bert_, soon(), format_nothing,
+                              [](Memory) { return "it has 4 legs, not 3"; });
+  });
+  EXPECT_EQ(options.code(), Errc::type_mismatch);
+  EXPECT_THAT(options.what(), AllOf(HasSubstr("\"x\""), HasSubstr("it has 4 legs, not 3")));
 
   const Error found = error_of(
       [&] { directory_.find("x", ObjectKind::barrier, element_type<float>(), bert_, soon()); });

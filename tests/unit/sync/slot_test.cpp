@@ -752,6 +752,29 @@ TEST(Slot, impossible_options_are_refused) {
   EXPECT_THROW(Slot<float[]>::bytes({.count = SIZE_MAX}), Error);
 }
 
+TEST(Slot, says_in_what_it_differs_from_other_options) {
+  using Floats = Slot<float[]>;
+  const Floats::Options options{.count = 4, .views = 2, .publishers = 3};
+  Fixture<float[]> f(options);
+  const auto difference = [&](Floats::Options other) {
+    return Floats::difference(f.block.span(), other);
+  };
+  EXPECT_EQ(difference(options), "");
+  EXPECT_EQ(difference({.count = 4, .views = 2, .publishers = 3, .buffers = 6}), "");
+  EXPECT_EQ(difference({.count = 4, .views = 2, .publishers = 3, .timed = false}), "");
+  EXPECT_EQ(difference({.count = 3, .views = 2, .publishers = 3}), "it has 4 elements, not 3");
+  EXPECT_EQ(difference({.count = 4, .views = 3, .publishers = 2}), "it has 2 views, not 3");
+  EXPECT_EQ(difference({.count = 4, .views = 2, .publishers = 2}), "it has 3 publishers, not 2");
+  EXPECT_EQ(difference({.count = 4, .views = 2, .publishers = 3, .buffers = 7}),
+            "it has 6 buffers, not 7");
+  // Of the same size, each: the directory sees no difference.
+  ASSERT_EQ(Floats::bytes({.count = 3, .views = 2, .publishers = 3}), Floats::bytes(options));
+  ASSERT_EQ(Floats::bytes({.count = 4, .views = 3, .publishers = 2}), Floats::bytes(options));
+  const std::uint64_t damaged = 0;
+  std::memcpy(f.block.span().data(), &damaged, sizeof damaged);
+  EXPECT_EQ(difference(options), "");  // attaching tells
+}
+
 TEST(Slot, a_damaged_header_is_refused) {
   Fixture<int> f({});
   FakePeers self(f.table, 0);
