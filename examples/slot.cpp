@@ -65,6 +65,24 @@ bool keep_a_copy(Weights& slot, Weights::Publisher& publisher) {
          own.values()[0] == 8;
 }
 
+// Two buffers are too few for one reader and one publisher: when both are in use, it asks who has them.
+bool say_who_is_in_the_way(heddle::Segment& segment) {
+  auto small = segment.open<Weights>("small", {.views = 1, .publishers = 1, .buffers = 2});
+  auto publisher = small.publisher();
+  auto reader = small.reader();
+  const std::vector<float> one(1);
+  if (publisher.publish(one) != Status::ready) return false;
+  const auto view = reader.pull();
+  if (publisher.publish(one) != Status::ready || publisher.publish(one) != Status::busy)
+    return false;
+  for (const heddle::SlotHolder& holder : small.holders()) {
+    const auto who = segment.participant(holder.owner);
+    std::printf("process %lu has had version %lu in view for %.6f s at most\n", who ? who->pid : 0,
+                holder.version, static_cast<double>(holder.open_ns().value_or(0)) * 1e-9);
+  }
+  return small.holders().size() == 1;
+}
+
 }  // namespace
 
 int main() {
@@ -72,7 +90,8 @@ int main() {
   auto slot = segment.open<Weights>("weights", {.count = count});
   auto publisher = slot.publisher();
   const bool all = fill_in_place(publisher) && add_one(slot, publisher) && read_a_part(slot) &&
-                   read_a_fresh_one(slot) && keep_a_copy(slot, publisher);
+                   read_a_fresh_one(slot) && keep_a_copy(slot, publisher) &&
+                   say_who_is_in_the_way(segment);
   std::printf("version %lu: %s\n", slot.version(), all ? "all as it should be" : "wrong");
   return all ? 0 : 1;
 }

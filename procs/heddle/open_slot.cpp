@@ -81,4 +81,26 @@ std::string slot_names(const Directory& directory) {
   return names.empty() ? "none" : names;
 }
 
+std::string age(std::optional<std::int64_t> nanoseconds) {
+  if (!nanoseconds) return "of unknown age";
+  const auto time = static_cast<double>(*nanoseconds);
+  if (time < 1e6) return fmt::format("{:.0f} us old", time / 1e3);
+  return time < 1e9 ? fmt::format("{:.1f} ms old", time / 1e6)
+                    : fmt::format("{:.1f} s old", time / 1e9);
+}
+
+std::string holders_of(const Segment& segment, const ByteSlot& slot) {
+  std::string text;
+  for (const SlotHolder& holder : slot.holders()) {
+    const auto process = segment.participant(holder.owner);
+    text += text.empty() ? "" : ", ";
+    text +=
+        process ? fmt::format("process {} ({})", process->pid, process->program) : "a dead process";
+    text += holder.what == SlotHolder::What::publication
+                ? " publishes"
+                : fmt::format(" views version {} ({})", holder.version, age(holder.open_ns()));
+  }
+  return text;
+}
+
 }  // namespace heddle

@@ -3,6 +3,7 @@
 // The slot that a command line names, whatever its element type is.
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -47,5 +48,8 @@ void remove_if_abandoned(const std::string& name);
 std::optional<OpenSlot> find_slot(Directory& directory, Peers& peers, const SlotAddress& address);
 /// The names of a segment's slots, for messages.
 std::string slot_names(const Directory& directory);
+/// How old something is, and who has the slot's buffers now, for messages.
+std::string age(std::optional<std::int64_t> nanoseconds);
+std::string holders_of(const Segment& segment, const ByteSlot& slot);
 
 }  // namespace heddle

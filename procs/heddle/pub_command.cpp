@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -126,7 +127,12 @@ class Pub {
     }
     next_ = std::max(next_, monotonic_ns()) + period_;
     // Of those that are given, buffers may be too few.
-    while (publisher_->publish(value.bytes) == Status::busy) {
+    constexpr int tries_in_silence = 1000;  // of a millisecond
+    for (int tries = 0; publisher_->publish(value.bytes) == Status::busy; ++tries) {
+      if (tries == tries_in_silence) {
+        std::fprintf(stderr, "heddle: every buffer of %s is in use: %s\n", address_.text().c_str(),
+                     holders_of(*segment_, slot_->slot).c_str());
+      }
       wait_for_descriptor(-1, 0, 1'000'000, signals_);
     }
     ++published_;

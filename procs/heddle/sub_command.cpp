@@ -56,14 +56,6 @@ std::string json(const SlotValue& value, const Reading& reading, std::uint64_t s
   return text + "]}\n";
 }
 
-std::string age(std::optional<std::int64_t> nanoseconds) {
-  if (!nanoseconds) return "of unknown age";
-  const auto time = static_cast<double>(*nanoseconds);
-  if (time < 1e6) return fmt::format("{:.0f} us old", time / 1e3);
-  return time < 1e9 ? fmt::format("{:.1f} ms old", time / 1e6)
-                    : fmt::format("{:.1f} s old", time / 1e9);
-}
-
 /// The value in the form that was asked for; as plain text, its numbers alone.
 std::string encoded(const PullOptions& options, const SlotValue& value, const Reading& reading,
                     std::uint64_t skipped) {

@@ -84,20 +84,26 @@ void fill_header(SegmentHeader& header, const CheckedHeader& plan) {
   header.heap_used.store(plan.heap_offset, relaxed);
 }
 
+std::optional<Segment::ParticipantInfo> living(const ParticipantTable& table, std::uint32_t index,
+                                               int fd) {
+  const std::uint64_t word = table.look(index);
+  const std::uint64_t incarnation = ParticipantWord::incarnation(word);
+  if (ParticipantWord::state(word) != ParticipantState::alive || !token_held(fd, incarnation)) {
+    return std::nullopt;
+  }
+  const ParticipantEntry& entry = table.entry(index);
+  std::array<char, 33> program{};
+  for (std::size_t k = 0; k < 4; ++k) {
+    const std::uint64_t part = entry.program[k].load(relaxed);
+    std::memcpy(program.data() + k * 8, &part, 8);
+  }
+  return Segment::ParticipantInfo{index, incarnation, entry.pid.load(relaxed), program.data()};
+}
+
 std::vector<Segment::ParticipantInfo> living(const ParticipantTable& table, int fd) {
   std::vector<Segment::ParticipantInfo> result;
   for (std::uint32_t i = 0; i < table.size(); ++i) {
-    const std::uint64_t word = table.look(i);
-    if (ParticipantWord::state(word) != ParticipantState::alive) continue;
-    if (!token_held(fd, ParticipantWord::incarnation(word))) continue;
-    const ParticipantEntry& entry = table.entry(i);
-    std::array<char, 33> program{};
-    for (std::size_t k = 0; k < 4; ++k) {
-      const std::uint64_t part = entry.program[k].load(relaxed);
-      std::memcpy(program.data() + k * 8, &part, 8);
-    }
-    result.push_back(
-        {i, ParticipantWord::incarnation(word), entry.pid.load(relaxed), program.data()});
+    if (auto info = living(table, i, fd)) result.push_back(std::move(*info));
   }
   return result;
 }
@@ -347,6 +353,11 @@ std::size_t Segment::clear_abandoned(std::string_view prefix) {
 std::size_t Segment::recover_dead() noexcept { return mapping_->recover_dead(); }
 std::vector<Segment::ParticipantInfo> Segment::participants() const {
   return living(mapping_->table(), mapping_->fd());
+}
+std::optional<Segment::ParticipantInfo> Segment::participant(Owner owner) const {
+  const ParticipantTable& table = mapping_->table();
+  if (!owner || owner.index() >= table.size()) return std::nullopt;
+  return living(table, owner.index(), mapping_->fd());
 }
 const std::string& Segment::name() const noexcept { return mapping_->name(); }
 int Segment::fd() const noexcept { return mapping_->fd(); }

@@ -461,12 +461,13 @@ std::vector<SlotHolder> SlotCore::holders() const {
     const std::uint64_t pin = pins_[i].word.load(relaxed);
     const std::uint32_t buffer_plus_1 = pinned_buffer(pin);
     if (buffer_plus_1 == 0 || buffer_plus_1 > shape_.buffers) continue;
-    found.push_back(
-        {pin_owner(pin), SlotHolder::What::view, metas_[buffer_plus_1 - 1].version.load(relaxed)});
+    const Meta& meta = metas_[buffer_plus_1 - 1];
+    found.push_back({pin_owner(pin), SlotHolder::What::view, meta.version.load(relaxed),
+                     static_cast<std::int64_t>(meta.published_at.load(relaxed))});
   }
   for (std::uint32_t i = 0; i < shape_.buffers; ++i) {
     const Owner owner = owner_of(metas_[i].word.load(relaxed));
-    if (owner) found.push_back({owner, SlotHolder::What::publication, 0});
+    if (owner) found.push_back({owner, SlotHolder::What::publication, 0, 0});
   }
   return found;
 }

@@ -425,6 +425,29 @@ TEST_F(SlotCommands, few_buffers_do_even_with_pinning_readers) {
   stop(*held);
 }
 
+TEST_F(SlotCommands, a_publisher_that_gets_no_buffer_says_who_has_them) {
+  const auto held = hold("1\n", {"--buffers", "2", "--views", "1", "--room", "0"});
+  Segment segment = Segment::open(segment_);
+  auto reader = segment.find<Slot<double[]>>("x").reader();
+  Fed pub({"pub", slot_});
+  {
+    const auto view = reader.pull();
+    pub.write("2\n3\n");
+    pub.end();
+    ASSERT_TRUE(pub->complains());
+  }
+  EXPECT_EQ(pub->join(), 0);
+  EXPECT_EQ(pull(), "3");
+  const std::string& error = pub->errors();
+  EXPECT_EQ(error.rfind("heddle: every buffer of " + slot_ + " is in use: process " +
+                            std::to_string(getpid()) + " (heddle_cli_test) views version 1 (",
+                        0),
+            0U)
+      << error;
+  EXPECT_NE(error.find("s old)\n"), std::string::npos) << error;
+  stop(*held);
+}
+
 TEST_F(SlotCommands, the_weights_of_a_training_can_be_pulled) {
   Program train({"train", "--json", "--epochs", "100000", "--segment", segment_});
   ASSERT_TRUE(train.event("epoch"));

@@ -47,7 +47,12 @@ TEST_F(SlotLoanProcess, what_the_dead_had_on_loan_is_never_seen_and_its_buffer_c
   const auto holders = slot.holders();
   ASSERT_EQ(holders.size(), 1U);
   EXPECT_EQ(holders[0].what, SlotHolder::What::publication);
+  const auto who = segment_.participant(holders[0].owner);
+  ASSERT_TRUE(who);
+  EXPECT_EQ(who->pid, static_cast<std::uint64_t>(loaner.pid()));
   loaner.kill();
+  EXPECT_EQ(slot.holders().size(), 1U);
+  EXPECT_FALSE(segment_.participant(holders[0].owner)) << "it is dead";
   ASSERT_TRUE(slot.pull(sample));
   EXPECT_TRUE(sample.whole());
   EXPECT_EQ(sample.words[0], 1U);

@@ -88,6 +88,13 @@ class Program {
     return std::nullopt;
   }
 
+  /// Waits for a first line of standard error; false when there comes none.
+  bool complains() {
+    while (errors_.find('\n') == errors_.npos) {
+      if (!read_more(err_, errors_)) return false;
+    }
+    return true;
+  }
   /// Waits for its end, after which all output is known. The exit code, or minus the signal.
   int join() {
     while (line()) {
@@ -108,7 +115,7 @@ class Program {
     pid_ = -1;
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
   }
-  /// Standard error, after join().
+  /// Standard error, after join(); or what complains() has seen of it.
   const std::string& errors() const { return errors_; }
 
  private:

@@ -101,6 +101,8 @@ class Segment {
   std::size_t recover_dead() noexcept;
   /// Who is in the segment and alive.
   std::vector<ParticipantInfo> participants() const;
+  /// The one that a word names; nothing when it is dead.
+  std::optional<ParticipantInfo> participant(Owner owner) const;
 
   const std::string& name() const noexcept;  ///< empty for an anonymous one
   int fd() const noexcept;                   ///< of the file; not inherited by exec

@@ -321,7 +321,7 @@ class Slot {
   };
 
   /// Who has buffers now: open views, publications and loans; dead ones too, until somebody recovers
-  /// them. For messages ("busy": why?); it may be over when it is told.
+  /// them. For messages ("busy": why?), as in docs/slot.md; it may be over when it is told.
   std::vector<SlotHolder> holders() const { return core_.holders(); }
 
   /// Registers. Throws Error{too_many}.

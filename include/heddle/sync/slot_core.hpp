@@ -102,12 +102,19 @@ struct Reading {
   }
 };
 
-/// One that has a buffer of a slot, so that publishers cannot.
+/// One that has a buffer of a slot, so that publishers cannot. Segment::participant(owner) is its
+/// process.
 struct SlotHolder {
   enum class What { view, publication };
   Owner owner;
   What what;
-  Version version;  ///< what the view shows: how long it has been open, in publications
+  Version version;            ///< that the view shows: those above it came while it was open
+  std::int64_t published_at;  ///< of that version: the view was opened after it; 0: not known
+
+  /// Nanoseconds that the view has been open, at most; nothing of a publication, or without times.
+  std::optional<std::int64_t> open_ns() const noexcept {
+    return Reading{.published_at = published_at}.age_ns();
+  }
 };
 
 class SlotCore {

@@ -448,8 +448,11 @@ TEST(Slot, says_who_holds_its_buffers) {
     EXPECT_EQ(holders[0].owner, other.self());
     EXPECT_EQ(holders[0].what, SlotHolder::What::view);
     EXPECT_EQ(holders[0].version, 2U);
+    EXPECT_EQ(holders[0].published_at, view.reading().published_at);
+    EXPECT_GE(holders[0].open_ns().value(), 0);
     EXPECT_EQ(holders[1].owner, self.self());
     EXPECT_EQ(holders[1].what, SlotHolder::What::publication);
+    EXPECT_FALSE(holders[1].open_ns());
   }
   EXPECT_TRUE(slot.holders().empty());
 }
