@@ -235,17 +235,56 @@ class Storm : public testing::Test {
   }
 
   void publish(Segment& own) const {
-    auto publisher = own.find<Values>("values").publisher();
-    Sample sample;
+    auto slot = own.find<Values>("values");
+    auto publisher = slot.publisher();
     while (goes_on(Phase::sources_ending)) {
       const std::uint64_t number = common_->values.fetch_add(1) + 1;
-      sample.fill(number);
-      expect(publisher.publish(sample) == Status::ready, "a buffer is lost", number);
-      ++common_->published;
-      done(Role::publisher);
+      const Status status = publish_somehow(slot, publisher, number);
+      if (status == Status::overtaken) {
+        give_up(number);
+      } else {
+        expect(status == Status::ready, "a buffer is lost", number);
+        ++common_->published;
+        done(Role::publisher);
+      }
       linger(number);
       if (number % 32 == 0) rest();
+      if (number % 32 == 16) {
+        static_cast<void>(publisher.wait_for_request(Deadline::after(100us)));
+      }
     }
+  }
+
+  // As a copy or in place, upon any version or upon one; `overtaken` also if it has changed its mind.
+  Status publish_somehow(Values& slot, Values::Publisher& publisher, std::uint64_t number) const {
+    const bool in_place = number % 2 == 0;
+    const bool conditional = number % 3 == 0;
+    const Version before = slot.version();
+    Status status = Status::ready;
+    if (in_place) {
+      auto loan = publisher.loan();
+      if (!loan) return loan.status();
+      loan->words[0] = number;
+      linger(number);
+      loan->fill(number);
+      if (number % 16 == 2) return Status::overtaken;
+      status = conditional ? loan.compare_and_commit(before) : loan.commit();
+    } else {
+      Sample sample;
+      sample.fill(number);
+      linger(number);
+      status =
+          conditional ? publisher.compare_and_publish(before, sample) : publisher.publish(sample);
+    }
+    if (conditional && status == Status::ready) {
+      expect(agree((*versions_)[number], before + 1), "published upon another version", number);
+    }
+    return status;
+  }
+
+  // A value that nobody may ever see.
+  void give_up(std::uint64_t number) const {
+    expect(agree((*versions_)[number], UINT64_MAX), "a value was given up, and seen", number);
   }
 
   // `newest` was the newest version that anybody had seen before this pull.
@@ -267,21 +306,28 @@ class Storm : public testing::Test {
     auto slot = own.find<Values>("values");
     Sample sample;
     Version last = 0;
-    while (goes_on(Phase::ending)) {
-      // peer_died: the publishers are dead, and others not yet there
-      const Status told = slot.wait_newer(last, long_enough());
-      expect(told == Status::ready || told == Status::peer_died, "no newer version came", last);
+    for (std::uint64_t turn = 0; goes_on(Phase::ending); ++turn) {
+      const bool asks = turn % 4 == 0;
+      if (!asks) {
+        // peer_died: the publishers are dead, and others not yet there
+        const Status told = slot.wait_newer(last, long_enough());
+        expect(told == Status::ready || told == Status::peer_died, "no newer version came", last);
+      }
       const Version newest = common_->newest;
-      const Reading reading = slot.pull(sample);
+      const Version before = slot.version();
+      const Reading reading = asks ? slot.pull_fresh(sample, long_enough()) : slot.pull(sample);
+      if (asks && reading.status == Status::peer_died) continue;
       if (reading.status == Status::empty && newest == 0) continue;
       check(reading, sample, newest);
+      expect(!asks || reading.version > before, "an answer from before the question", before);
       last = reading.version;
       done(Role::copier);
     }
   }
 
   void view(Segment& own) const {
-    auto reader = own.find<Values>("values").reader();
+    auto slot = own.find<Values>("values");
+    auto reader = slot.reader();
     while (goes_on(Phase::ending)) {
       const Version newest = common_->newest;
       const auto view = reader.pull();
@@ -289,6 +335,12 @@ class Storm : public testing::Test {
       check(view.reading(), *view, newest);
       linger(view.reading().version);
       check(view.reading(), *view, newest);
+      const auto holders = slot.holders();
+      const bool is_told = std::any_of(holders.begin(), holders.end(), [&](const SlotHolder& one) {
+        return one.owner == own.peers().self() && one.what == SlotHolder::What::view &&
+               one.version == view.reading().version;
+      });
+      expect(is_told, "an open view has no holder", view.reading().version);
       done(Role::viewer);
       if (common_->newest % 32 == 0) rest();
     }
@@ -546,6 +598,7 @@ class Storm : public testing::Test {
     EXPECT_EQ(segment_->recover_dead(), 0U);
     EXPECT_EQ(segment_->participants().size(), 1U);
     EXPECT_EQ(barrier_->members(), 0U);
+    EXPECT_TRUE(slot_->holders().empty());
     const LeaseCounts left = queue_->count();
     EXPECT_EQ(left.filling + left.waiting + left.leased, 0U);
     {
