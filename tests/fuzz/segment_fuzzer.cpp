@@ -104,30 +104,30 @@ struct SlotUse {
   std::optional<typename Slot<T>::Publisher> publisher;
   std::optional<typename Slot<T>::Reader> reader;
   std::optional<typename Slot<T>::View> view;
+  std::optional<typename Slot<T>::Loan> loan;
 
-  static constexpr unsigned choices = 9;
+  static constexpr unsigned choices = 19;
   void use(Segment& segment, const char* name, unsigned choice, Input& input) {
     if (!slot) slot.emplace(segment.find<Slot<T>>(name, input.patience()));
     std::vector<Element> values(slot->count());
+    const auto value = [&]() -> decltype(auto) {  // as the slot's functions take it
+      if constexpr (std::is_array_v<T>) {
+        return std::span(values);
+      } else {
+        return (values[0]);
+      }
+    };
     switch (choice) {
       case 0:
-        if constexpr (std::is_array_v<T>) {
-          static_cast<void>(slot->pull(values));
-        } else {
-          static_cast<void>(slot->pull(values[0]));
-        }
+        static_cast<void>(slot->pull(value()));
         break;
       case 1:
+        loan.reset();
         publisher.emplace(slot->publisher());
         break;
       case 2:
       case 3:
-        if (!publisher) break;
-        if constexpr (std::is_array_v<T>) {
-          static_cast<void>(publisher->publish(values));
-        } else {
-          static_cast<void>(publisher->publish(values[0]));
-        }
+        if (publisher) static_cast<void>(publisher->publish(value()));
         break;
       case 4:
         view.reset();
@@ -143,10 +143,48 @@ struct SlotUse {
         static_cast<void>(slot->wait_newer(slot->version(), input.deadline()));
         break;
       case 7:
+        if constexpr (std::is_array_v<T>) {
+          const std::size_t first = input.take<std::uint16_t>();
+          const std::size_t size = std::min<std::size_t>(input.byte(), values.size());
+          static_cast<void>(slot->pull(first, std::span(values).first(size)));
+        }
+        break;
+      case 8:
+      case 9:
+        if (!publisher) break;
+        loan.reset();
+        loan.emplace(publisher->loan());
+        if (*loan) std::copy(values.begin(), values.end(), loan->values().begin());
+        break;
+      case 10:
+        if (loan) static_cast<void>(loan->commit());
+        break;
+      case 11:
+        if (loan) static_cast<void>(loan->compare_and_commit(slot->version()));
+        break;
+      case 12:
+        loan.reset();
+        break;
+      case 13:
+        if (publisher) static_cast<void>(publisher->compare_and_publish(slot->version(), value()));
+        break;
+      case 14:
+        static_cast<void>(slot->pull_fresh(value(), input.deadline()));
+        break;
+      case 15:
+        if (publisher) static_cast<void>(publisher->wait_for_request(input.deadline()));
+        break;
+      case 16:
+        for (const SlotHolder& holder : slot->holders()) {
+          static_cast<void>(segment.participant(holder.owner));
+        }
+        break;
+      case 17:
         view.reset();
         reader.reset();
         break;
       default:
+        loan.reset();
         publisher.reset();
         break;
     }
