@@ -250,6 +250,7 @@ class LeaseRing::Reservation {
   void date(std::int64_t now_ns, std::int64_t due_ns) const noexcept {
     note(*slot_).pushed_at.store(static_cast<std::uint64_t>(now_ns), relaxed);
     note(*slot_).due.store(static_cast<std::uint64_t>(due_ns), relaxed);
+    note(*slot_).reason_grant.store(0, relaxed);  // none yet: not that of an older task
   }
 
   /// Publishes the payload. closed in a forked child, lost_lease if we were taken for dead.

@@ -90,7 +90,7 @@ struct LeaseNote {
   Atomic<std::uint64_t> pushed_at;     ///< owner of filling
   Atomic<std::uint64_t> leased_at;     ///< LeaseStamp. Its worker, or who finds it without
   Atomic<std::uint32_t> worker;        ///< process id of its last worker; it may be late by one
-  Atomic<std::uint32_t> reason_grant;  ///< the try that gave the reason. Owner of ending
+  Atomic<std::uint32_t> reason_grant;  ///< the try that gave the reason, or 0. As due
   std::byte reason[reason_bytes];      ///< text, padded with zeroes
 };
 static_assert(sizeof(LeaseNote) == 64 && std::is_standard_layout_v<LeaseNote>);

@@ -143,6 +143,25 @@ TEST(TaskQueueDeadLetters, keep_32_bytes_of_the_last_reason) {
   }
 }
 
+// The slot's memory is that of an older letter.
+TEST(TaskQueueDeadLetters, do_not_show_the_reason_of_another_that_lay_in_the_slot_before) {
+  Fixture f(tries(1));
+  Queue queue = f.open(f.me), survivor = f.open(f.other);
+  ASSERT_EQ(queue.drop(make_dead_letter(queue, 0, "of another task")), Status::ready);
+  for (std::uint64_t i = 1; i < capacity; ++i) {
+    push(queue, i);
+    ASSERT_EQ(queue.try_pop().complete(), Status::ready);
+  }
+  push(queue, capacity);
+  LeaseRing ring = f.ring(f.me);
+  LeaseRing::Lease lease;
+  ASSERT_EQ(ring.try_lease(lease), Status::ready);
+  ASSERT_EQ(f.word(0).state(), LeaseState::leased) << "it is in the same slot";
+  f.kill(f.me);
+  ASSERT_EQ(survivor.pop(Deadline::after(12ms)).status(), Status::timeout);
+  EXPECT_EQ(only_reason(survivor), "");
+}
+
 TEST(TaskQueueDeadLetters, do_not_show_the_reason_of_an_earlier_try) {
   Fixture f(tries(2));
   Queue queue = f.open(f.me), survivor = f.open(f.other);
