@@ -374,8 +374,13 @@ Status LeaseRing::Lease::fail(std::string_view reason,
   its.reason_grant.store(static_cast<std::uint32_t>(leased_.grant()), relaxed);
   const std::int64_t due = delay.count() > 0 ? monotonic_ns() + delay.count() : 0;
   its.due.store(static_cast<std::uint64_t>(due), relaxed);
-  const LeaseState to = after_loss(leased_, max_tries_);
-  const Status got = change(LeaseState::ending, to);
+  return end_in_vain(LeaseState::ending);
+}
+
+// A try is a try, however it ends: what makes every worker throw would be tried for ever.
+Status LeaseRing::Lease::end_in_vain(LeaseState from) const noexcept {
+  const LeaseState to = has_note_ ? after_loss(leased_, max_tries_) : LeaseState::requeue;
+  const Status got = change(from, to);
   if (got == Status::ready && to == LeaseState::dead) ring_->died.fetch_add(1, relaxed);
   return got;
 }

@@ -26,7 +26,7 @@
 //   LEASED c         ENDING c        its holder: begin_ending               end <- ending
 //   ENDING c         FREE c          its holder: end_done                   free -> claim; WAIT
 //   ENDING c         REQUEUE c       its holder: fail, or recovery          returned
-//   ENDING, LEASED c DEAD c          its holder; recovery or expiry, after the last try
+//   ENDING, LEASED c DEAD c          its holder, recovery or expiry: after the last try
 //   DEAD c           LEASED c        who asks for it by its id; grant + 1   lease <- the end
 //   LEASED c         REQUEUE c       anyone, after the lease timeout        returned
 //   LEASED, ABANDONED, REQUEUE, ENDING or DEAD c -> the same, c+1: a producer at t goes past (long
@@ -301,8 +301,8 @@ class LeaseRing::Lease {
     tell(*ring_, *not_empty_, LeaseState::free);
     return Status::ready;
   }
-  /// Others may have the task at once.
-  Status give_back() const noexcept { return change(LeaseState::leased, LeaseState::requeue); }
+  /// Others may have the task at once; or it is a dead letter, if this was its last try.
+  Status give_back() const noexcept { return end_in_vain(LeaseState::leased); }
   /// It is a dead letter.
   Status bury() const noexcept { return change(LeaseState::leased, LeaseState::dead); }
 
@@ -328,6 +328,7 @@ class LeaseRing::Lease {
     if (lease_phase(ring.phase.load(relaxed)) != LeasePhase::open) not_empty.notify_all();
   }
   Status change(LeaseState from, LeaseState to) const noexcept;
+  Status end_in_vain(LeaseState from) const noexcept;
   bool is(LeaseState state, LeaseWord word) const noexcept;
   LeaseStamp stamp() const noexcept { return {monotonic_ns(), leased_, ticket_ >> shift_}; }
 

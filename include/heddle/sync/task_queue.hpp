@@ -113,8 +113,7 @@ struct QueuePayload<bytes> {
 
 }  // namespace detail
 
-/// A leased task, or the reason why there is none. Dropped without a word it goes back to the
-/// queue. It may outlive the TaskQueue it came from, but not the segment.
+/// A leased task, or the reason why there is none. Dropped without a word it is released. It may outlive the TaskQueue it came from, but not the segment.
 template <class T>
 class [[nodiscard]] Task {
  public:
@@ -173,7 +172,7 @@ class [[nodiscard]] Task {
   Status fail(std::string_view reason = {}, std::chrono::nanoseconds delay = {}) noexcept {
     return end([&] { return lease_.fail(reason, delay); });
   }
-  /// Others may have it at once. It counts as a try.
+  /// Others may have it at once. It counts as a try: after the last one it is a dead letter.
   Status release() noexcept {
     return end([&] { return lease_.give_back(); });
   }

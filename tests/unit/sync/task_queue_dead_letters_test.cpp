@@ -116,6 +116,24 @@ TEST(TaskQueueDeadLetters, come_of_tasks_whose_workers_die_too_often) {
   EXPECT_EQ(queue.stats().recovered, 2U);
 }
 
+// A try is a try, however it ends: else what makes every worker throw would be tried for ever.
+TEST(TaskQueueDeadLetters, come_of_tasks_that_are_dropped_or_released_at_their_last_try) {
+  Fixture f(tries(2));
+  Queue queue = f.open(f.me);
+  push(queue, 1);
+  ASSERT_EQ(queue.try_pop().release(), Status::ready);
+  ASSERT_EQ(queue.count().waiting, 1U);
+  ASSERT_EQ(queue.try_pop().release(), Status::ready);
+  EXPECT_EQ(queue.count().dead, 1U);
+  push(queue, 2);
+  { const Task<Job> dropped = queue.try_pop(); }
+  ASSERT_EQ(queue.count().waiting, 1U);
+  { const Task<Job> dropped = queue.try_pop(); }
+  EXPECT_EQ(queue.count().dead, 2U);
+  EXPECT_EQ(queue.stats().died, 2U);
+  EXPECT_EQ(queue.try_pop().status(), Status::empty);
+}
+
 TEST(TaskQueueDeadLetters, do_not_come_of_a_task_whose_lease_was_lost) {
   Fixture f({.capacity = capacity, .max_tries = 2, .lease_timeout = 1h});
   Queue queue = f.open(f.me), others = f.open(f.other);
