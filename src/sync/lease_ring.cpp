@@ -313,7 +313,8 @@ Status LeaseRing::drain(Lease& out) noexcept {
     if (state == LeaseState::requeue && is_due(slot) && take_at_rest(out, slot, word)) {
       return Status::ready;
     }
-    if (state != LeaseState::free && state != LeaseState::dead) return Status::empty;
+    const bool at_rest = state == LeaseState::free || (state == LeaseState::dead && !word.owner());
+    if (!at_rest) return Status::empty;
     ++drained_;
   }
   const std::uint32_t drained = in_phase(phase, LeasePhase::drained);
@@ -353,9 +354,10 @@ Status LeaseRing::Lease::change(LeaseState from, LeaseState to) const noexcept {
     const LeaseWord word(slot_->word.load(acquire("QUEUE.lease")));
     if (!is(from, word)) return Status::lost_lease;
     std::uint64_t expected = word.bits();
-    const LeaseWord next = to == LeaseState::free
-                               ? LeaseWord(word.cycle(), 0, nobody, to)
-                               : word.as(to, to == LeaseState::ending ? word.owner() : nobody);
+    LeaseWord next(word.cycle(), 0, nobody, LeaseState::free);
+    if (to != LeaseState::free)
+      next = word.as(to, to == LeaseState::ending ? word.owner() : nobody);
+    if (to != LeaseState::free && from == LeaseState::dead) next = next.not_leased();
     if (slot_->word.compare_exchange(expected, next.bits(), seq_cst("QUEUE.free"))) {
       if (to != LeaseState::ending) tell(*ring_, *not_empty_, to);
       return Status::ready;
@@ -443,15 +445,19 @@ Status LeaseRing::reopen() noexcept {
   return Status::ready;
 }
 
-Status LeaseRing::lease_dead(Lease& out, std::uint64_t ticket) noexcept {
+Status LeaseRing::hold_letter(Lease& out, std::uint64_t ticket) noexcept {
   if (!peers_->present()) return Status::closed;
   LeaseSlot& slot = at(ticket);
   for (;;) {
     const LeaseWord word(slot.word.load(acquire("QUEUE.lease")));
-    if (word.state() != LeaseState::dead || slot.ticket.load(relaxed) != ticket) {
+    if (word.state() != LeaseState::dead || word.owner() || slot.ticket.load(relaxed) != ticket) {
       return Status::empty;
     }
-    if (take_at_rest(out, slot, word)) return Status::ready;
+    std::uint64_t expected = word.bits();
+    const LeaseWord held = word.leased_to(peers_->self()).as(LeaseState::dead, peers_->self());
+    if (!slot.word.compare_exchange(expected, held.bits(), acq_rel("QUEUE.lease"))) continue;
+    name(out, slot, held, ticket);  // and leaves the note alone: it is its last worker's
+    return Status::ready;
   }
 }
 
@@ -553,8 +559,9 @@ std::vector<LeaseReport> LeaseRing::dead_letters() const {
     const LeaseWord word(slot.word.load(acquire("QUEUE.lease")));
     if (word.state() != LeaseState::dead || !has_notes_) continue;
     const LeaseNote& its = note(slot);
-    LeaseReport report{slot.ticket.load(relaxed), word.grant(), its.worker.load(relaxed), {}};
-    if (its.reason_grant.load(relaxed) == word.grant()) {
+    const std::uint64_t tries = word.owner() ? word.not_leased().grant() : word.grant();
+    LeaseReport report{slot.ticket.load(relaxed), tries, its.worker.load(relaxed), {}};
+    if (its.reason_grant.load(relaxed) == tries) {
       std::array<char, LeaseNote::reason_bytes + 1> text{};
       copy_out(text.data(), its.reason, LeaseNote::reason_bytes);
       report.reason = text.data();
@@ -600,6 +607,9 @@ void LeaseRing::repair(std::span<std::byte> memory, const Dead& dead) noexcept {
         case LeaseState::ending:
           next = word.as(after_loss(word, shape->max_tries), nobody);
           break;
+        case LeaseState::dead:
+          next = word.as(LeaseState::dead, nobody);
+          break;
         default:
           break;  // damaged: these have no owner
       }
@@ -609,7 +619,8 @@ void LeaseRing::repair(std::span<std::byte> memory, const Dead& dead) noexcept {
       // -> QUEUE.claim, QUEUE.lease: what the dead wrote and read comes before the slot's next owner.
       if (slot.word.compare_exchange(expected, next.bits(), release("QUEUE.repair"))) {
         header.recovered.fetch_add(1, relaxed);
-        if (next.state() == LeaseState::dead) header.died.fetch_add(1, relaxed);
+        const bool is_new = word.state() != LeaseState::dead;
+        if (is_new && next.state() == LeaseState::dead) header.died.fetch_add(1, relaxed);
         break;
       }
     }

@@ -218,25 +218,25 @@ std::vector<DeadLetter> QueueCore::dead_letters() const {
 
 Status QueueCore::retry(TaskId id) noexcept {
   LeaseRing::Lease letter;
-  const Status got = ring_of(id).lease_dead(letter, id / shape_.lanes);
+  const Status got = ring_of(id).hold_letter(letter, id / shape_.lanes);
   if (got != Status::ready) return got;
-  // QUEUE-5: after the lease, which a drainer's look at its word has fed.
+  // QUEUE-5: after the hold, which a drainer's look at its word has fed.
   if (ring_of(id).is_closed()) {
-    static_cast<void>(letter.bury());
+    static_cast<void>(letter.put_back_letter());
     return Status::closed;
   }
-  return letter.give_back();
+  return letter.retry_letter();
 }
 
 Status QueueCore::drop(TaskId id) noexcept {
   LeaseRing::Lease letter;
-  const Status got = ring_of(id).lease_dead(letter, id / shape_.lanes);
+  const Status got = ring_of(id).hold_letter(letter, id / shape_.lanes);
   if (got != Status::ready) return got;
-  if (!keeps_results()) return letter.complete();
-  ResultTable table = results_of(static_cast<std::uint32_t>(id % shape_.lanes));
-  if (const Status begun = letter.begin_ending(); begun != Status::ready) return begun;
-  table.fail(letter.ticket(), letter.tries(), letter.owner());
-  return letter.end_done();
+  if (keeps_results()) {
+    ResultTable table = results_of(static_cast<std::uint32_t>(id % shape_.lanes));
+    table.fail(letter.ticket(), letter.tries(), letter.owner());
+  }
+  return letter.drop_letter();
 }
 
 void QueueCore::repair(std::span<std::byte> memory, const Dead& dead) noexcept {

@@ -27,7 +27,9 @@
 //   ENDING c         FREE c          its holder: end_done                   free -> claim; WAIT
 //   ENDING c         REQUEUE c       its holder: fail, or recovery          returned
 //   ENDING, LEASED c DEAD c          its holder, recovery or expiry: after the last try
-//   DEAD c           LEASED c        who asks for it by its id; grant + 1   lease <- the end
+//   DEAD c           DEAD c, held    who asks for it by its id; grant + 1   lease <- the end
+//   DEAD c, held     FREE, REQUEUE or DEAD c       its holder, grant - 1: dropped, retried, put back
+//   DEAD c, held     DEAD c          recovery
 //   LEASED c         REQUEUE c       anyone, after the lease timeout        returned
 //   LEASED, ABANDONED, REQUEUE, ENDING or DEAD c -> the same, c+1: a producer at t goes past (long
 //                                    leases). Orders nothing
@@ -58,7 +60,8 @@
 //            acquired it, and sees `phase`: the producer cancels, the worker wakes the drainers. One
 //            that came before it is seen. So FREE, once looked at, is for good, and one pass (kept
 //            in the handle) finds the queue drained. No fence on the way of producers. A dead letter
-//            is at rest too: who asks for it changes its word, sees `phase`, and puts it back. A
+//            is at rest too, unless it is held: who asks for it changes its word, sees `phase`,
+//            and puts it back. If it dies, it is a dead letter as before, and never a task. A
 //            reopened ring has another `phase`: a drainer of before cannot set `drained`.
 //   QUEUE-6  Nobody sleeps past its task or slot: commit, lease and complete are seq_cst, and then
 //            look for sleepers (Event::notify_one_after_rmw has the argument). A slot that became
@@ -72,7 +75,7 @@
 //
 // On death        FILLING, ABANDONED: FREE, by repair(). A half-written payload is never seen.
 //                 LEASED, ENDING: REQUEUE, by repair(), or DEAD after the last try. The task is done
-//                 again: at least once.
+//                 again: at least once. A dead letter that it held: DEAD, and never a task.
 //                 between REQUEUE and `returned`: repair() always adds; and idle consumers, who look
 //                 for holders every 10 ms, see the REQUEUE (also when its returner is only stopped)
 //                 between a change and its wake: repair() wakes all, sleepers look every 10 ms
@@ -149,8 +152,9 @@ class LeaseRing {
     return lease_phase(header_->phase.load(acquire("QUEUE.close"))) != LeasePhase::open;
   }
 
-  /// Leases the dead letter with this ticket: ready, empty when there is none, closed.
-  Status lease_dead(Lease& out, std::uint64_t ticket) noexcept;
+  /// Takes hold of the dead letter with this ticket: ready, empty when there is none, closed. Nobody
+  /// else has it until it was dropped, retried or put back; should we die, it is put back.
+  Status hold_letter(Lease& out, std::uint64_t ticket) noexcept;
 
   // For people and tests: they look at every slot. Also from a mapping that is read only.
   LeaseCounts count() const noexcept;
@@ -193,6 +197,7 @@ class LeaseRing {
 
   Status find_task(Lease& out) noexcept;
   bool take(Lease& out, LeaseSlot& slot, LeaseWord queued, std::uint64_t ticket) noexcept;
+  void name(Lease& out, LeaseSlot& slot, LeaseWord held, std::uint64_t ticket) const noexcept;
   void hand_out(Lease& out, LeaseSlot& slot, LeaseWord leased, std::uint64_t ticket) const noexcept;
   bool take_at_rest(Lease& out, LeaseSlot& slot, LeaseWord word) noexcept;
   bool is_due(const LeaseSlot& slot) const noexcept;
@@ -279,7 +284,7 @@ class LeaseRing::Reservation {
   std::size_t payload_at_;
 };
 
-/// A task that its taker works on, once it is leased: until then nothing stands in here. It must end in one of complete, give_back and bury, or in
+/// A task that its taker works on, once it is leased: until then nothing stands in here. It must end in one of complete and give_back, or in
 /// begin_ending and then end_done, or in fail. Each answers ready; lost_lease if others have
 /// it; closed in a forked child.
 class LeaseRing::Lease {
@@ -303,8 +308,13 @@ class LeaseRing::Lease {
   }
   /// Others may have the task at once; or it is a dead letter, if this was its last try.
   Status give_back() const noexcept { return end_in_vain(LeaseState::leased); }
-  /// It is a dead letter.
-  Status bury() const noexcept { return change(LeaseState::leased, LeaseState::dead); }
+
+  // The end of a dead letter that is held (hold_letter).
+  Status drop_letter() const noexcept { return change(LeaseState::dead, LeaseState::free); }
+  /// It has all its tries before it.
+  Status retry_letter() const noexcept { return change(LeaseState::dead, LeaseState::requeue); }
+  /// It is one as before.
+  Status put_back_letter() const noexcept { return change(LeaseState::dead, LeaseState::dead); }
 
   /// From here on nobody takes the task from us unless we die: what we write before its end is written
   /// once a try.
@@ -383,16 +393,21 @@ inline Status LeaseRing::try_reserve(Reservation& out) noexcept {
   return find_free(out);
 }
 
-inline void LeaseRing::hand_out(Lease& out, LeaseSlot& slot, LeaseWord leased,
-                                std::uint64_t ticket) const noexcept {
+inline void LeaseRing::name(Lease& out, LeaseSlot& slot, LeaseWord held,
+                            std::uint64_t ticket) const noexcept {
   out.ring_ = header_;
   out.not_empty_ = not_empty_;
   out.peers_ = peers_;
   out.slot_ = &slot;
-  out.leased_ = leased;
+  out.leased_ = held;
   out.ticket_ = ticket;
   out.payload_at_ = static_cast<std::uint32_t>(payload_at_);
   out.has_note_ = has_notes_;
+}
+
+inline void LeaseRing::hand_out(Lease& out, LeaseSlot& slot, LeaseWord leased,
+                                std::uint64_t ticket) const noexcept {
+  name(out, slot, leased, ticket);
   if (has_notes_) sign(out);
 }
 

@@ -31,7 +31,7 @@ enum class LeaseState : std::uint8_t {
   abandoned = 4,  ///< as filling, but consumers have gone past it
   requeue = 5,    ///< a task that consumers have gone past: returned, delayed, or committed late
   ending = 6,     ///< owner, its worker, writes down how it ended: no lease timeout, nobody else's
-  dead = 7,       ///< a dead letter: no more tries, until somebody asks for them
+  dead = 7,       ///< a dead letter: no more tries, until somebody asks. owner: who is about to
 };
 
 /// {cycle:40, grant:11, owner:10, state:3}, cycle in the high bits.
@@ -62,6 +62,12 @@ class LeaseWord {
   constexpr LeaseWord leased_to(Owner owner) const {
     const std::uint64_t next = grant() == last_grant ? 1024 : grant() + 1;
     return LeaseWord(cycle(), next, owner, LeaseState::leased);
+  }
+
+  /// As before the lease that it names. Only its owner does this, and names that lease no more; what it
+  /// names next is the same again. (Repair never does: see Dead.)
+  constexpr LeaseWord not_leased() const {
+    return LeaseWord(cycle(), grant() - 1, owner(), state());
   }
 
   /// Whether the try that it names was the last. One that is tried anew gets as many again.

@@ -14,7 +14,7 @@
 //                 ENDING -> FREE, REQUEUE or DEAD
 // On death        in between: the task comes back, and its first result stays (RESULT-1). Results are
 //                 repaired before the ring, so that nobody ends a task whose entry names a dead one
-//                 of who lists, retries or drops a dead letter: leased meanwhile, it comes back
+//                 of who retries or drops a dead letter: it stays one
 // Not for         results that must be kept: each goes when as many tasks as the table has entries
 //                 were pushed after it
 

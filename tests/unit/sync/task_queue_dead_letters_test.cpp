@@ -210,6 +210,31 @@ TEST(TaskQueueDeadLetters, of_one_who_died_after_it_gave_its_reason_keep_it) {
 
 // ---- retry and drop
 
+TEST(TaskQueueDeadLetters, that_are_retried_have_as_many_tries_again) {
+  for (const std::uint32_t most : {1U, 2U, 3U, 5U}) {
+    Fixture f(tries(most));
+    Queue queue = f.open(f.me);
+    const TaskId id = make_dead_letter(queue, 8);
+    for (std::uint32_t life = 1; life <= 3; ++life) {
+      ASSERT_EQ(queue.retry(id), Status::ready);
+      EXPECT_TRUE(queue.dead_letters().empty());
+      for (std::uint32_t i = 1; i <= most; ++i) {
+        Task<Job> task = queue.try_pop();
+        ASSERT_TRUE(task) << "try " << i << " of " << most << " in life " << life;
+        EXPECT_EQ(task.id(), id);
+        EXPECT_EQ(task.tries(), life * most + i);
+        EXPECT_EQ(task.payload().number, 8U);
+        EXPECT_TRUE(task.payload().whole());
+        ASSERT_EQ(task.fail(), Status::ready);
+      }
+      EXPECT_EQ(queue.try_pop().status(), Status::empty);
+    }
+    ASSERT_EQ(queue.retry(id), Status::ready);
+    ASSERT_EQ(queue.try_pop().complete(), Status::ready);
+    EXPECT_TRUE(f.all_free());
+  }
+}
+
 TEST(TaskQueueDeadLetters, that_are_dropped_leave_their_slots_free) {
   Fixture f(tries(1));
   Queue queue = f.open(f.me);
@@ -304,6 +329,42 @@ TEST(TaskQueueDeadLetters, that_are_dropped_wake_a_producer_who_waits_for_room) 
   const std::uint32_t announced = event.announce();
   ASSERT_EQ(queue.drop(id), Status::ready);
   EXPECT_NE(event.look(), announced);
+}
+
+// ---- who holds a letter, to retry or to drop it
+
+// Half of a retry or a drop.
+struct Held {
+  Held(Fixture& f, FakePeers& peers, TaskId id) : ring(f.ring(peers)) {
+    EXPECT_EQ(ring.hold_letter(lease, id), Status::ready);
+  }
+  LeaseRing ring;
+  LeaseRing::Lease lease;
+};
+
+TEST(TaskQueueDeadLetters, stay_letters_when_who_retries_or_drops_them_dies) {
+  Fixture f(tries(3));
+  Queue queue = f.open(f.other);
+  const TaskId id = make_dead_letter(queue, 1, "why");
+  const Held held(f, f.me, id);
+  EXPECT_EQ(queue.retry(id), Status::empty) << "one at a time";
+  EXPECT_EQ(queue.drop(id), Status::empty);
+  f.kill(f.me);
+  EXPECT_EQ(queue.pop(Deadline::after(12ms)).status(), Status::timeout) << "nobody asked for it";
+  ASSERT_EQ(queue.dead_letters().size(), 1U);
+  EXPECT_EQ(queue.dead_letters()[0].id, id);
+  EXPECT_EQ(queue.retry(id), Status::ready);
+  EXPECT_TRUE(queue.try_pop());
+}
+
+TEST(TaskQueueDeadLetters, are_not_taken_by_the_lease_timeout_from_who_drops_them) {
+  Fixture f({.capacity = capacity, .max_tries = 3, .lease_timeout = 1h});
+  Queue queue = f.open(f.other);
+  const TaskId id = make_dead_letter(queue, 1);
+  const Held slow(f, f.me, id);
+  f.age_lease(0, 1000h);
+  EXPECT_EQ(queue.pop(Deadline::after(30ms)).status(), Status::timeout);
+  EXPECT_EQ(queue.stats().expired, 0U);
 }
 
 // ---- many of them
@@ -404,6 +465,28 @@ TEST(TaskQueueDeadLetters, do_not_keep_a_closed_queue_from_being_drained) {
   EXPECT_EQ(queue.dead_letters().size(), 1U);
 }
 
+TEST(TaskQueueDeadLetters, of_a_closed_queue_are_not_retried_and_stay_as_they_were) {
+  for (const bool drained : {false, true}) {
+    Fixture f(tries(3));
+    Queue queue = f.open(f.me);
+    const TaskId id = make_dead_letter(queue, 1, "why");
+    f.note(0).worker.store(4711, relaxed);
+    ASSERT_EQ(queue.close(), Status::ready);
+    if (drained) {
+      ASSERT_EQ(queue.try_pop().status(), Status::closed);
+    }
+    for (int i = 0; i < 5; ++i) EXPECT_EQ(queue.retry(id), Status::closed);
+    const std::vector<DeadLetter> letters = queue.dead_letters();
+    ASSERT_EQ(letters.size(), 1U);
+    EXPECT_EQ(letters[0].id, id);
+    EXPECT_EQ(letters[0].tries, 3U);
+    EXPECT_EQ(letters[0].worker, 4711U) << "of who had it last, not of who asked";
+    EXPECT_EQ(letters[0].reason, "why");
+    EXPECT_EQ(queue.stats().died, 1U);
+    EXPECT_EQ(queue.try_pop().status(), Status::closed);
+  }
+}
+
 TEST(TaskQueueDeadLetters, of_a_closed_queue_can_be_dropped_and_after_reopening_retried) {
   Fixture f(tries(1));
   Queue queue = f.open(f.me);
@@ -415,6 +498,34 @@ TEST(TaskQueueDeadLetters, of_a_closed_queue_can_be_dropped_and_after_reopening_
   ASSERT_EQ(queue.reopen(), Status::ready);
   EXPECT_EQ(queue.retry(b), Status::ready);
   EXPECT_EQ(queue.try_pop().id(), b);
+}
+
+// QUEUE-5: who has heard `closed` has nothing more to do, whoever dies with a letter in hand.
+TEST(TaskQueueDeadLetters, held_by_the_dead_bring_no_task_to_a_drained_queue) {
+  Fixture f(tries(3));
+  Queue queue = f.open(f.other);
+  const TaskId id = make_dead_letter(queue, 1);
+  ASSERT_EQ(queue.close(), Status::ready);
+  ASSERT_EQ(queue.try_pop().status(), Status::closed);
+  const Held held(f, f.me, id);
+  f.kill(f.me);
+  QueueCore::repair(f.block.span(), f.table.dead_of(f.me.self()));
+  EXPECT_EQ(queue.try_pop().status(), Status::closed);
+  EXPECT_EQ(queue.count().waiting, 0U);
+  EXPECT_EQ(queue.dead_letters().size(), 1U);
+}
+
+TEST(TaskQueueDeadLetters, held_by_somebody_keep_the_drainers_waiting_until_it_is_done_with_them) {
+  Fixture f(tries(1));
+  Queue queue = f.open(f.other);
+  const TaskId id = make_dead_letter(queue, 1);
+  const Held held(f, f.me, id);
+  ASSERT_EQ(queue.close(), Status::ready);
+  EXPECT_EQ(queue.try_pop().status(), Status::empty) << "it could yet come back as a task";
+  const std::uint32_t announced = f.header().not_empty.announce();
+  EXPECT_EQ(held.lease.drop_letter(), Status::ready);
+  EXPECT_NE(f.header().not_empty.look(), announced);
+  EXPECT_EQ(queue.try_pop().status(), Status::closed);
 }
 
 }  // namespace
