@@ -374,7 +374,9 @@ Status LeaseRing::Lease::fail(std::string_view reason,
   reason.copy(text.data(), text.size());
   copy_in(its.reason, text.data(), text.size());
   its.reason_grant.store(static_cast<std::uint32_t>(leased_.grant()), relaxed);
-  const std::int64_t due = delay.count() > 0 ? monotonic_ns() + delay.count() : 0;
+  // Who retries a dead letter wants it now.
+  const bool is_last = leased_.is_last_of(max_tries_);
+  const std::int64_t due = is_last ? 0 : due_after(delay, monotonic_ns());
   its.due.store(static_cast<std::uint64_t>(due), relaxed);
   return end_in_vain(LeaseState::ending);
 }

@@ -99,7 +99,7 @@ void QueueCore::wait_strategy(WaitStrategy strategy) noexcept {
 
 void QueueCore::date(const LeaseRing::Reservation& slot, std::chrono::nanoseconds delay) noexcept {
   const std::int64_t now = monotonic_ns();
-  slot.date(now, delay.count() > 0 ? now + delay.count() : 0);
+  slot.date(now, due_after(delay, now));
 }
 
 Status QueueCore::try_lease_from_lanes(LeaseRing::Lease& out, std::uint32_t& lane) noexcept {

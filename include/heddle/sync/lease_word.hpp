@@ -10,8 +10,10 @@
 // A ticket t is a place in the endless sequence of pushes: slot t mod capacity in cycle
 // t / capacity. Tickets and cycles wrap (a cycle has 40 bits) and compare by signed difference.
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <type_traits>
@@ -100,6 +102,13 @@ struct LeaseNote {
   std::byte reason[reason_bytes];      ///< text, padded with zeroes
 };
 static_assert(sizeof(LeaseNote) == 64 && std::is_standard_layout_v<LeaseNote>);
+
+/// When a delay that begins now is over, for LeaseNote::due; at once, if it is none.
+constexpr std::int64_t due_after(std::chrono::nanoseconds delay, std::int64_t now_ns) {
+  constexpr std::int64_t never = std::numeric_limits<std::int64_t>::max();
+  if (delay.count() <= 0) return 0;
+  return delay.count() < never - now_ns ? now_ns + delay.count() : never;
+}
 
 /// {milliseconds:40, grant:11, cycle of the ticket:13}. It counts for the one lease that it names: who
 /// has lost its lease may write it late.

@@ -235,6 +235,15 @@ TEST(TaskQueueDeadLetters, that_are_retried_have_as_many_tries_again) {
   }
 }
 
+TEST(TaskQueueDeadLetters, that_are_retried_are_due_at_once_whatever_their_last_failure_asked) {
+  Fixture f(tries(1));
+  Queue queue = f.open(f.me);
+  const TaskId id = push(queue, 1);
+  ASSERT_EQ(queue.try_pop().fail("in an hour", 1h), Status::ready);
+  ASSERT_EQ(queue.retry(id), Status::ready);
+  EXPECT_TRUE(queue.try_pop());
+}
+
 TEST(TaskQueueDeadLetters, that_are_dropped_leave_their_slots_free) {
   Fixture f(tries(1));
   Queue queue = f.open(f.me);

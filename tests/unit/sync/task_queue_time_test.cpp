@@ -91,6 +91,17 @@ TEST(TaskQueueDelays, of_none_or_less_are_none) {
   }
 }
 
+TEST(TaskQueueDelays, can_last_longer_than_the_clock) {
+  Fixture f({.capacity = capacity, .delays = true});
+  Queue queue = f.open(f.me);
+  push(queue, 1, {.delay = std::chrono::nanoseconds::max()});
+  EXPECT_EQ(queue.pop(after_a_look()).status(), Status::timeout);
+  push(queue, 2);
+  ASSERT_EQ(queue.try_pop().fail("never again", std::chrono::nanoseconds::max()), Status::ready);
+  EXPECT_EQ(queue.pop(after_a_look()).status(), Status::timeout);
+  EXPECT_EQ(queue.count().waiting, 2U);
+}
+
 TEST(TaskQueueDelays, on_a_queue_without_are_refused) {
   Fixture f({.capacity = capacity});
   Queue queue = f.open(f.me);
