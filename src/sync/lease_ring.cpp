@@ -580,7 +580,18 @@ bool LeaseRing::is_dead(std::uint64_t ticket) const noexcept {
   return word.state() == LeaseState::dead && slot.ticket.load(relaxed) == ticket;
 }
 
+// Behind the acquire the slot's ticket is no older than that of the task, which was written before the
+// push ended: another one is later.
+bool LeaseRing::has_ended(std::uint64_t ticket) const noexcept {
+  const LeaseSlot& slot = at(ticket);
+  const LeaseWord word(slot.word.load(acquire("QUEUE.lease")));
+  if (slot.ticket.load(relaxed) != ticket) return true;
+  const bool refilled = word.state() == LeaseState::filling && word.ahead_of(cycle_of(ticket)) > 0;
+  return word.state() == LeaseState::free || refilled;
+}
+
 bool LeaseRing::knows(std::uint64_t ticket) const noexcept {
+  if (ticket >> shift_ > LeaseWord::cycle_mask) return false;  // tickets wrap where their cycles do
   const LeaseWord word(at(ticket).word.load(relaxed));
   const std::int64_t ahead = word.ahead_of(cycle_of(ticket));
   return ahead > 0 || (ahead == 0 &&

@@ -141,7 +141,13 @@ Status QueueCore::result(TaskId id, std::span<std::byte> result, std::size_t& le
   Status got = Status::empty;
   const auto find = [&] {
     got = table.get(ticket, result, length);
-    if (got == Status::empty && ring.is_dead(ticket)) got = Status::failed;
+    if (got != Status::empty) return true;
+    if (ring.is_dead(ticket)) {
+      got = Status::failed;
+    } else if (ring.has_ended(ticket)) {  // so its result is there, or was given up: RESULT-3
+      got = table.get(ticket, result, length);
+      if (got == Status::empty) got = Status::expired;
+    }
     return got != Status::empty;
   };
   const auto look = [&] {

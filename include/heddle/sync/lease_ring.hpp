@@ -163,6 +163,8 @@ class LeaseRing {
   bool knows(std::uint64_t ticket) const noexcept;
   /// Whether it is a dead letter.
   bool is_dead(std::uint64_t ticket) const noexcept;
+  /// Whether a task that was pushed with this ticket has ended.
+  bool has_ended(std::uint64_t ticket) const noexcept;
 
   /// What `lease` does while it waits: asks after holders, at most every 10 ms. Whether there is
   /// anything new to find.

@@ -246,6 +246,27 @@ TEST(TaskQueueResults, of_another_size_than_the_type_asked_for_are_invalid_and_l
   EXPECT_EQ(number_of(queue, id), 9U);
 }
 
+TEST(TaskQueueResults, of_tasks_that_nobody_has_pushed_are_invalid_and_not_waited_for) {
+  Fixture f({.capacity = capacity, .lanes = 2, .result_bytes = sizeof(Value)});
+  Queue queue = f.open(f.me);
+  for (const TaskId id : {0, 1, 2, 127, 128, 1000}) EXPECT_EQ(look(queue, id), Status::invalid);
+  const TaskId pushed = push(queue, 0);
+  Value value{};
+  // Deadline::never: who waited for them would wait for ever.
+  for (const TaskId id : {pushed + 1, pushed + 2, pushed + 2 * capacity}) {
+    EXPECT_EQ(queue.result(id, value), Status::invalid) << id;
+  }
+  // No ticket is so large.
+  for (const TaskId id :
+       {~TaskId{0}, ~TaskId{0} - 1, TaskId{1} << 63, (last_cycle + 1) * 2 * capacity}) {
+    EXPECT_EQ(queue.result(id, value), Status::invalid) << id;
+  }
+  // These could be of the time before the cycles wrapped: they were, and are no more.
+  for (const TaskId id : {(last_cycle + 1) * 2 * capacity - 2, last_cycle * 2 * capacity}) {
+    EXPECT_EQ(queue.result(id, value), Status::expired) << id;
+  }
+}
+
 TEST(TaskQueueResults, are_invalid_as_long_as_the_push_is_not_begun_and_waited_for_from_then_on) {
   Fixture f(with_results);
   Queue queue = f.open(f.me);
@@ -256,6 +277,14 @@ TEST(TaskQueueResults, are_invalid_as_long_as_the_push_is_not_begun_and_waited_f
   EXPECT_EQ(look(queue, 0), Status::timeout);
   ASSERT_EQ(slot.commit(), Status::ready);
   EXPECT_EQ(look(queue, 0), Status::timeout);
+}
+
+TEST(TaskQueueResults, of_a_push_that_was_taken_back_do_not_keep_anybody_waiting) {
+  Fixture f(with_results);
+  Queue queue = f.open(f.me);
+  queue.reserve().abandon();
+  Value value{};
+  EXPECT_EQ(queue.result(0, value), Status::expired);
 }
 
 // ---- laps
@@ -333,6 +362,25 @@ TEST(TaskQueueResults, half_written_by_a_dead_worker_are_never_seen) {
   ASSERT_TRUE(again);
   ASSERT_EQ(again.complete(Value::of(5)), Status::ready);
   EXPECT_EQ(number_of(queue, id), 5U);
+}
+
+// RESULT-3: the entry is being written for an earlier lap, by one that stands still. Who waits for the
+// result that has no room hears it, whatever becomes of the other.
+TEST(TaskQueueResults, that_find_their_entry_being_written_are_given_up_and_nobody_waits_for_them) {
+  Fixture f({.capacity = capacity, .result_bytes = sizeof(Value), .results = 4});
+  Queue queue = f.open(f.me);
+  for (std::uint64_t i = 0; i < 4; ++i) push_and_complete(queue, i);
+  const TaskId later = push(queue, 4);
+  auto* entry = f.block.span().data() + f.shape.ring.bytes();
+  const std::uint64_t written = std::uint64_t{1} << 24 | 1 << 13 | f.other.self().bits() << 3 | 1;
+  std::memcpy(entry, &written, sizeof written);
+  ASSERT_EQ(queue.try_pop().complete(Value::of(4)), Status::ready);
+  EXPECT_EQ(queue.stats().results_expired, 1U);
+  Value value{};
+  EXPECT_EQ(queue.result(later, value), Status::expired);
+  const std::uint64_t done = (written & ~std::uint64_t{0x1fff}) | 2;
+  std::memcpy(entry, &done, sizeof done);  // the other goes on
+  EXPECT_EQ(queue.result(later, value), Status::expired);
 }
 
 TEST(TaskQueueResults, of_a_task_that_was_late_by_a_lap_are_expired_at_once) {
