@@ -88,8 +88,11 @@ QueueCore::QueueCore(std::span<std::byte> memory, const QueueShape& shape, Peers
 
 ResultTable QueueCore::table_of(std::span<std::byte> memory, const QueueShape& shape,
                                 std::uint32_t lane) noexcept {
+  const auto ticket_bits =
+      static_cast<unsigned>(40 + std::countr_zero(shape.ring.capacity));  // as their cycles
   return {memory.data() + lane * shape.lane_bytes() + table_at(shape), shape.results,
-          shape.result_bytes, reinterpret_cast<LeaseRingHeader*>(memory.data())->results_expired};
+          shape.result_bytes, ticket_bits,
+          reinterpret_cast<LeaseRingHeader*>(memory.data())->results_expired};
 }
 
 void QueueCore::wait_strategy(WaitStrategy strategy) noexcept {

@@ -27,6 +27,7 @@
 //                 nothing.  between ready and the wake: waiters look again every 10 ms
 // Source          the slot's seqlock, one for each ticket
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -45,10 +46,15 @@ class ResultTable {
     return entries * stride(result_bytes);
   }
 
-  /// `expired` counts the results that went, or could not be kept, and that nobody had read.
+  /// `expired` counts the results that went, or could not be kept, and that nobody had read. Tickets
+  /// have so many bits, and wrap.
   ResultTable(std::byte* memory, std::uint32_t entries, std::uint32_t result_bytes,
-              Atomic<std::uint64_t>& expired) noexcept
-      : memory_(memory), expired_(&expired), entries_(entries), result_bytes_(result_bytes) {}
+              unsigned ticket_bits, Atomic<std::uint64_t>& expired) noexcept
+      : memory_(memory),
+        expired_(&expired),
+        entries_(entries),
+        result_bytes_(result_bytes),
+        not_lap_bits_(64 - lap_bits(ticket_bits, entries)) {}
 
   /// Keeps the result of a try of the ticket's task; it has at most result_bytes.
   void put(std::uint64_t ticket, std::uint64_t grant, Owner self,
@@ -87,9 +93,15 @@ class ResultTable {
   static constexpr std::size_t stride(std::uint32_t result_bytes) {
     return sizeof(Entry) + (result_bytes + std::size_t{7}) / 8 * 8;
   }
+  /// Laps wrap where tickets do, or after 40 bits.
+  static constexpr unsigned lap_bits(unsigned ticket_bits, std::uint32_t entries) {
+    const unsigned bits = ticket_bits - static_cast<unsigned>(std::countr_zero(entries));
+    return bits < 40 ? bits : 40;
+  }
   /// Laps by which the word is ahead of the ticket's.
   std::int64_t ahead(std::uint64_t word, std::uint64_t ticket) const noexcept {
-    return static_cast<std::int64_t>((word & ~std::uint64_t{0xffffff}) - (lap(ticket) << 24)) >> 24;
+    return static_cast<std::int64_t>(((word >> 24) - lap(ticket)) << not_lap_bits_) >>
+           not_lap_bits_;
   }
   std::uint64_t lap(std::uint64_t ticket) const noexcept { return ticket / entries_ + 1; }
   Entry& at(std::uint64_t ticket) const noexcept {
@@ -102,6 +114,7 @@ class ResultTable {
   Atomic<std::uint64_t>* expired_;
   std::uint64_t entries_;
   std::uint32_t result_bytes_;
+  unsigned not_lap_bits_;
 };
 
 }  // namespace heddle

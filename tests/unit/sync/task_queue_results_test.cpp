@@ -397,6 +397,29 @@ TEST(TaskQueueResults, of_a_task_that_was_late_by_a_lap_are_expired_at_once) {
   EXPECT_EQ(queue.stats().results_expired, 1U);
 }
 
+TEST(TaskQueueResults, go_on_where_cycles_and_ids_wrap) {
+  for (const std::uint32_t results : {16U, 64U, 256U}) {
+    for (const std::uint64_t first : {last_cycle - 2, last_cycle / 2 - 2}) {
+      const Queue::Options options{
+          .capacity = capacity, .lanes = 2, .result_bytes = sizeof(Value), .results = results};
+      Fixture f(options, first);
+      Queue queue = f.open(f.me);
+      std::vector<TaskId> ids;
+      for (std::uint64_t i = 0; i < 8 * capacity; ++i) {
+        ids.push_back(push_and_complete(queue, i, 1));
+        ASSERT_EQ(number_of(queue, ids.back()), i) << results << " results, first cycle " << first;
+        if (i >= results) {
+          ASSERT_EQ(look(queue, ids[i - results]), Status::expired) << i;
+        }
+        if (i + 1 >= results) {
+          ASSERT_EQ(number_of(queue, ids[i + 1 - results]), i + 1 - results);
+        }
+      }
+      EXPECT_EQ(queue.stats().results_expired, 0U);
+    }
+  }
+}
+
 // RESULT-2: a reader of a table that is gone round all the time gets a whole result of that very task,
 // or hears that it has gone.
 TEST(TaskQueueResults, are_never_torn_and_never_those_of_another_task) {
