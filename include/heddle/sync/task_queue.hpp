@@ -446,7 +446,8 @@ class TaskQueue {
     if constexpr (is_bytes) {
       const auto length = static_cast<std::uint32_t>(value.size());
       std::memcpy(slot.payload(), &length, sizeof length);
-      std::memcpy(slot.payload() + Payload::head, value.data(), value.size());
+      // No bytes may lie nowhere, which memcpy does not take.
+      if (!value.empty()) std::memcpy(slot.payload() + Payload::head, value.data(), value.size());
     } else {
       std::memcpy(slot.payload(), &value, sizeof(T));
     }
