@@ -450,10 +450,15 @@ Status LeaseRing::reopen() noexcept {
 Status LeaseRing::hold_letter(Lease& out, std::uint64_t ticket) noexcept {
   if (!peers_->present()) return Status::closed;
   LeaseSlot& slot = at(ticket);
-  for (;;) {
+  for (bool asked = false;;) {
     const LeaseWord word(slot.word.load(acquire("QUEUE.lease")));
-    if (word.state() != LeaseState::dead || word.owner() || slot.ticket.load(relaxed) != ticket) {
+    if (word.state() != LeaseState::dead || slot.ticket.load(relaxed) != ticket) {
       return Status::empty;
+    }
+    if (word.owner()) {  // once: in damaged memory it could be found dead for ever
+      if (std::exchange(asked, true) || !peers_->recover_if_dead(word.owner()))
+        return Status::empty;
+      continue;
     }
     std::uint64_t expected = word.bits();
     const LeaseWord held = word.leased_to(peers_->self()).as(LeaseState::dead, peers_->self());

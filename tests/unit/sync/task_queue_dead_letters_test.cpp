@@ -366,6 +366,18 @@ TEST(TaskQueueDeadLetters, stay_letters_when_who_retries_or_drops_them_dies) {
   EXPECT_TRUE(queue.try_pop());
 }
 
+TEST(TaskQueueDeadLetters, held_by_the_dead_are_had_by_who_asks_for_them) {
+  for (const bool drops : {false, true}) {
+    Fixture f(tries(1));
+    Queue queue = f.open(f.other);
+    const TaskId id = make_dead_letter(queue, 1);
+    const Held held(f, f.me, id);
+    f.kill(f.me);
+    EXPECT_EQ(drops ? queue.drop(id) : queue.retry(id), Status::ready);
+    EXPECT_EQ(static_cast<bool>(queue.try_pop()), !drops);
+  }
+}
+
 TEST(TaskQueueDeadLetters, are_not_taken_by_the_lease_timeout_from_who_drops_them) {
   Fixture f({.capacity = capacity, .max_tries = 3, .lease_timeout = 1h});
   Queue queue = f.open(f.other);
