@@ -166,16 +166,18 @@ Status QueueCore::result(TaskId id, std::span<std::byte> result, std::size_t& le
   return got;
 }
 
+// Both come to the first lane last, by which is_closed goes: who dies in between has not yet done it.
+
 Status QueueCore::close() noexcept {
-  for (LeaseRing& ring : rings_) {
-    if (const Status got = ring.close(); got != Status::ready) return got;
+  for (std::size_t lane = rings_.size(); lane-- > 0;) {
+    if (const Status got = rings_[lane].close(); got != Status::ready) return got;
   }
   return Status::ready;
 }
 
 Status QueueCore::reopen() noexcept {
-  for (LeaseRing& ring : rings_) {
-    if (const Status got = ring.reopen(); got != Status::ready) return got;
+  for (std::size_t lane = rings_.size(); lane-- > 0;) {
+    if (const Status got = rings_[lane].reopen(); got != Status::ready) return got;
   }
   return Status::ready;
 }

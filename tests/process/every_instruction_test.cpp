@@ -22,73 +22,33 @@
 #include "heddle/sync/board.hpp"
 #include "heddle/sync/slot.hpp"
 #include "heddle/sync/task_queue.hpp"
+#include "support/every_instruction.hpp"
 #include "support/one_of_everything.hpp"
 #include "support/process.hpp"
 #include "support/ring_of.hpp"
 #include "support/single_step.hpp"
-#include "support/traced.hpp"
 #include "support/value.hpp"
 
 namespace heddle {
 namespace {
 
 using namespace std::chrono_literals;
+using test::a_nap;
 using test::Death;
+using test::Finder;
 using test::kill_everywhere;
 using test::Line;
+using test::long_enough;
 using test::OneOfEverything;
 using test::ring_of;
+using test::Scene;
 using test::SingleStepped;
-using test::Traced;
 using test::Value;
 
-Deadline long_enough() { return Deadline::after(test::patience / 2); }
-/// Long enough to fall asleep and leave a sleeper's bit behind, so that a change has to wake.
-Deadline a_nap() { return Deadline::after(100us); }
-
-// Who finds the dead: a survivor in whose way it stands, or one that looks for the dead.
-enum class Finder { waiter, recover_dead };
-
-// A segment for this process, the survivor, at place 0, and the child, who dies at place 1.
-struct Scene {
-  explicit Scene(Finder who, const Segment::Options& options = small)
-      : finder(who), segment(Segment::anonymous(options)) {}
-
-  Segment join() const { return Segment::adopt(segment.fd()); }
-  void meet() {}
-  int watched() const { return segment.fd(); }
-
-  void find_dead() {
-    if (finder == Finder::recover_dead) {
-      EXPECT_EQ(segment.recover_dead(), 1U);
-    }
-  }
-  // Whatever was not in anybody's way is found by who looks for it.
-  void nobody_else_is_left() {
-    EXPECT_LE(segment.recover_dead(), finder == Finder::waiter ? 1U : 0U);
-    EXPECT_EQ(segment.recover_dead(), 0U);
-    EXPECT_EQ(segment.participants().size(), 1U);
-  }
-
-  static constexpr Segment::Options small{.bytes = 8 << 10, .participants = 3, .objects = 8};
-  static constexpr Owner the_child = Owner::at(1);
-
-  Finder finder;
-  Segment segment;
-};
-
-class EveryInstruction : public testing::TestWithParam<Finder> {
- protected:
-  void SetUp() override {
-    if (!SingleStepped::is_possible) GTEST_SKIP() << "single steps are only for x86-64";
-    ASSERT_TRUE(Traced::is_allowed()) << Traced::refusal;
-  }
-};
+class EveryInstruction : public test::EveryInstructionTest {};
 INSTANTIATE_TEST_SUITE_P(Found, EveryInstruction,
                          testing::Values(Finder::waiter, Finder::recover_dead),
-                         [](const auto& tested) {
-                           return tested.param == Finder::waiter ? "by_waiter" : "by_recover_dead";
-                         });
+                         EveryInstruction::name);
 
 // ---- slot ---------------------------------------------------------------------------------------
 

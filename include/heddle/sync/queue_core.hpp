@@ -15,6 +15,8 @@
 // On death        in between: the task comes back, and its first result stays (RESULT-1). Results are
 //                 repaired before the ring, so that nobody ends a task whose entry names a dead one
 //                 of who retries or drops a dead letter: it stays one
+//                 of who closes or reopens: it is as is_closed says, but some lanes may be ahead, until
+//                 somebody does it again
 // Not for         results that must be kept: each goes when as many tasks as the table has entries
 //                 were pushed after it
 
