@@ -95,6 +95,60 @@ TEST_F(ObserverProcess, is_refused_what_would_write) {
   EXPECT_TRUE(image() == before) << "an observer has written";
 }
 
+TEST_F(ObserverProcess, reads_what_a_queue_holds_its_dead_letters_and_results_and_leaves_no_trace) {
+  using Queue = TaskQueue<int>;
+  auto queue = segment_.open<Queue>("tasks", {.capacity = 64,
+                                              .lanes = 2,
+                                              .max_tries = 1,
+                                              .lease_timeout = std::chrono::hours(1),
+                                              .result_bytes = 8});
+  const Pushed done = queue.push(1), dead = queue.push(2), leased = queue.push(3);
+  const Pushed waiting = queue.push(4, Deadline::never(), {.lane = 1});
+  ASSERT_EQ(queue.pop().complete(std::uint64_t{11}), Status::ready);
+  ASSERT_EQ(queue.pop().fail("it says why"), Status::ready);
+  Task<int> task = queue.pop();
+  ASSERT_EQ(task.id(), leased.id);
+  const std::vector<std::byte> before = image();
+  Process child([&](Line& test) {
+    Observer observer = Observer::open(name_);
+    auto seen = observer.find<Queue>("tasks");
+    const QueueStats stats = seen.stats();
+    EXPECT_EQ(stats.pushed, 4U);
+    EXPECT_EQ(stats.now.waiting, 1U);
+    EXPECT_EQ(stats.now.leased, 1U);
+    EXPECT_EQ(stats.now.dead, 1U);
+    EXPECT_EQ(stats.died, 1U);
+    EXPECT_NE(stats.now.oldest_ns, 0);
+    const std::vector<DeadLetter> letters = seen.dead_letters();
+    EXPECT_EQ(letters.size(), 1U);
+    EXPECT_EQ(letters.at(0).id, dead.id);
+    EXPECT_EQ(letters.at(0).reason, "it says why");
+    EXPECT_EQ(letters.at(0).worker, static_cast<std::uint32_t>(getppid()));
+    std::uint64_t result = 0;
+    EXPECT_EQ(seen.result(done.id, result), Status::ready);
+    EXPECT_EQ(result, 11U);
+    EXPECT_EQ(seen.result(dead.id, result), Status::failed);
+    EXPECT_EQ(seen.result(waiting.id + 2, result), Status::invalid);
+    const Deadline soon = Deadline::after(std::chrono::milliseconds(20));
+    EXPECT_EQ(seen.result(leased.id, result, soon), Status::timeout);
+    // What would write is refused.
+    EXPECT_EQ(seen.retry(dead.id), Status::closed);
+    EXPECT_EQ(seen.drop(dead.id), Status::closed);
+    EXPECT_EQ(seen.reopen(), Status::closed);
+    EXPECT_EQ(seen.reserve().status(), Status::closed);
+    test.say("waits");
+    test.hear();  // until the image was compared
+    seen.wait_strategy(WaitStrategy::sleep);
+    EXPECT_EQ(seen.result(leased.id, result, Deadline::after(test::patience)), Status::ready);
+    EXPECT_EQ(result, 33U);
+  });
+  ASSERT_EQ(child.hear(), "waits");
+  EXPECT_TRUE(image() == before) << "an observer has written";
+  child.say("go on");
+  ASSERT_EQ(task.complete(std::uint64_t{33}), Status::ready);
+  EXPECT_EQ(child.join(), 0);
+}
+
 TEST_F(ObserverProcess, says_what_is_not_there_and_awaits_what_is_made) {
   EXPECT_EQ(error_of([] { Observer::open("observer-test-no-such"); }), Errc::not_found);
   Observer observer = Observer::open(name_);

@@ -359,6 +359,57 @@ TEST_F(Stopped, in_fail_holds_up_nobody_and_its_task_is_done_once_more) {  // QU
   stop_everywhere([] { return EndOfTask(false); });
 }
 
+// The child has task 0, for longer than it may, and ends it with a result. Either it is in time, or others
+// do the task; its result is that of who ended it.
+struct LateResult : Scene {
+  using Queue = TaskQueue<Value>;
+  static constexpr std::uint64_t theirs = 1000, ours = 2000;
+
+  void child(Line& test) {
+    Segment own = join();
+    Queue from = own.find<Queue>("queue");
+    Task<Value> task = from.pop(long_enough());
+    const Value value = Value::of(theirs);
+    Traced::begin();
+    const Status status = task.complete(value);
+    Traced::end();
+    test.say(to_string(status));
+  }
+  void others() {
+    Value value{};
+    const bool published = queue.result(id, value, Deadline::now()) == Status::ready;
+    Task<Value> task =
+        queue.pop(Deadline::after(30ms));  // has seen the lease, and that it is too old
+    EXPECT_FALSE(published && task) << "it was taken from one who had begun to end it";
+    if (!task) return;
+    taken = true;
+    EXPECT_EQ(task.id(), id);
+    EXPECT_EQ(task.tries(), 2U);
+    EXPECT_EQ(task.complete(Value::of(ours)), Status::ready);
+    nobody_is_taken_for_dead();
+  }
+  void after(const std::string& said) {
+    EXPECT_EQ(said, taken ? "lost_lease" : "ready");
+    Value value{};
+    EXPECT_EQ(queue.result(id, value, Deadline::now()), Status::ready);
+    EXPECT_EQ(value.number, taken ? ours : theirs);
+    EXPECT_TRUE(value.whole());
+    EXPECT_EQ(queue.stats().expired, taken ? 1U : 0U);
+    for (std::uint64_t i = 0; i < 64; ++i) {
+      EXPECT_EQ(queue.try_push(Value::of(i)).status, Status::ready) << "slot " << i << " is lost";
+    }
+  }
+  bool taken = false;
+  Queue queue = segment.open<Queue>(
+      "queue", {.capacity = 64, .lease_timeout = 1ms, .result_bytes = sizeof(Value), .results = 4});
+  TaskId id = queue.push(Value::of(0)).id;
+};
+
+TEST_F(Stopped,
+       in_complete_is_in_time_or_has_lost_its_lease_and_changes_nothing) {  // QUEUE-1 QUEUE-3
+  stop_everywhere([] { return LateResult(); });
+}
+
 // ---- barrier ------------------------------------------------------------------------------------
 
 // The barrier alone waits for one that is stopped, since it lives. It says for whom.

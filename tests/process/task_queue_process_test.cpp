@@ -189,5 +189,180 @@ TEST(TaskQueueProcess, a_push_wakes_a_consumer_that_sleeps_in_another_process) {
   EXPECT_EQ(worker.join(), 0);
 }
 
+// ---- results, dead letters, lease timeout
+
+// The same, with results.
+struct ResultFixture {
+  explicit ResultFixture(const Queue::Options& options = {.capacity = 64, .result_bytes = 8})
+      : segment(Segment::anonymous({.bytes = Queue::bytes(options) + 4 * page_bytes})),
+        queue(segment.open<Queue>(name, options)) {}
+  Segment join() const { return Segment::adopt(segment.fd()); }
+  TaskId push(std::uint64_t number) {
+    const Pushed pushed = queue.push(Job::of(number));
+    EXPECT_EQ(pushed.status, Status::ready);
+    return pushed.id;
+  }
+  std::uint64_t result(TaskId id) {
+    std::uint64_t number = 0;
+    EXPECT_EQ(queue.result(id, number, long_enough()), Status::ready);
+    return number;
+  }
+  // In a child: has a task, says so, and waits to be killed or told to complete it with `result`.
+  auto worker(std::uint64_t result) const {
+    return [this, result](Line& line) {
+      Segment own = join();
+      Task<Job> task = own.find<Queue>(name).pop(long_enough());
+      line.say(task ? std::to_string(task.tries()) : "no task");
+      line.hear();
+      line.say(to_string(task.complete(result)));
+    };
+  }
+
+  Segment segment;
+  Queue queue;
+};
+
+TEST(TaskQueueProcess, a_result_waits_for_the_next_worker_when_the_first_is_killed) {
+  ResultFixture f;
+  const TaskId id = f.push(1);
+  Process first(f.worker(111));
+  ASSERT_EQ(first.hear(), "1");
+  Process waiter([&](Line& line) {
+    Segment own = f.join();
+    Queue queue = own.find<Queue>(name);
+    queue.wait_strategy(WaitStrategy::sleep);
+    line.say("waits");
+    std::uint64_t number = 0;
+    const Status got = queue.result(id, number, long_enough());
+    line.say(to_string(got) + (" " + std::to_string(number)));
+  });
+  ASSERT_EQ(waiter.hear(), "waits");
+  first.kill();
+  // The waiter itself finds the dead: nobody else looks.
+  EXPECT_TRUE(test::eventually([&] { return f.queue.count().leased == 0; }));
+  Process second(f.worker(222));
+  ASSERT_EQ(second.hear(), "2");
+  second.say("go on");
+  EXPECT_EQ(second.hear(), "ready");
+  EXPECT_EQ(waiter.hear(), "ready 222");
+  EXPECT_EQ(waiter.join(), 0);
+}
+
+// Between ENDING and FREE.
+TEST(TaskQueueProcess, a_worker_killed_after_it_published_its_result_has_given_it_for_good) {
+  ResultFixture f;
+  const TaskId id = f.push(1);
+  Process worker([&](Line& line) {
+    Segment own = f.join();
+    LeaseRing ring = ring_of<Job>(own, name);
+    LeaseRing::Lease lease;
+    if (ring.try_lease(lease) != Status::ready || lease.begin_ending() != Status::ready) return;
+    const auto memory =
+        own.directory().find(name, Queue::kind, Queue::element(), own.peers(), long_enough());
+    QueueCore core(memory, *QueueShape::of(memory), own.peers());
+    const std::uint64_t result = 111;
+    core.results_of(0).put(lease.ticket(), lease.tries(), lease.owner(),
+                           std::as_bytes(std::span(&result, 1)));
+    line.say("published");
+    line.hear();
+  });
+  ASSERT_EQ(worker.hear(), "published");
+  EXPECT_EQ(f.result(id), 111U);
+  EXPECT_EQ(f.queue.pop(Deadline::after(30ms)).status(), Status::timeout) << "it lives";
+  worker.kill();
+  Task<Job> again = f.queue.pop(long_enough());
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again.tries(), 2U);
+  EXPECT_EQ(again.complete(std::uint64_t{222}), Status::ready);
+  EXPECT_EQ(f.result(id), 111U) << "the first one stays";
+}
+
+TEST(TaskQueueProcess, a_stopped_worker_loses_its_lease_and_its_result_changes_nothing) {
+  ResultFixture f({.capacity = 64, .lease_timeout = 5ms, .result_bytes = 8});
+  const TaskId id = f.push(1);
+  Process stopped(f.worker(111));
+  ASSERT_EQ(stopped.hear(), "1");
+  stopped.stop();
+  Task<Job> task = f.queue.pop(long_enough());
+  ASSERT_TRUE(task);
+  EXPECT_EQ(task.id(), id);
+  EXPECT_EQ(task.tries(), 2U);
+  EXPECT_EQ(f.segment.recover_dead(), 0U) << "it is late, and not dead";
+  stopped.resume();
+  stopped.say("go on");
+  EXPECT_EQ(stopped.hear(), "lost_lease");
+  EXPECT_EQ(stopped.join(), 0);
+  std::uint64_t number = 0;
+  EXPECT_EQ(f.queue.result(id, number, Deadline::now()), Status::timeout);
+  // It may have been late as well: what counts is who ends it.
+  while (task.complete(std::uint64_t{222}) != Status::ready) {
+    ASSERT_TRUE(task = f.queue.pop(long_enough()));
+  }
+  EXPECT_EQ(f.result(id), 222U);
+  EXPECT_GE(f.queue.stats().expired, 1U);
+  for (std::uint64_t i = 0; i < 64; ++i) EXPECT_TRUE(f.queue.try_push(Job::of(i)));
+}
+
+TEST(TaskQueueProcess,
+     workers_that_are_killed_each_time_make_a_dead_letter_with_the_last_ones_pid) {
+  ResultFixture f({.capacity = 64, .max_tries = 3, .result_bytes = 8});
+  const TaskId id = f.push(1);
+  pid_t last = 0;
+  for (const char* tries : {"1", "2", "3"}) {
+    Process worker(f.worker(111));
+    ASSERT_EQ(worker.hear(), tries);
+    last = worker.pid();
+    worker.kill();
+  }
+  std::uint64_t number = 0;
+  EXPECT_EQ(f.queue.result(id, number, long_enough()), Status::failed) << "who waits finds out";
+  ASSERT_EQ(f.queue.dead_letters().size(), 1U);
+  EXPECT_EQ(f.queue.dead_letters()[0].id, id);
+  EXPECT_EQ(f.queue.dead_letters()[0].tries, 3U);
+  EXPECT_EQ(f.queue.dead_letters()[0].worker, static_cast<std::uint32_t>(last));
+  EXPECT_EQ(f.queue.dead_letters()[0].reason, "");
+  ASSERT_EQ(f.queue.retry(id), Status::ready);
+  Process worker(f.worker(444));
+  ASSERT_EQ(worker.hear(), "4");
+  worker.say("go on");
+  EXPECT_EQ(worker.hear(), "ready");
+  EXPECT_EQ(f.result(id), 444U);
+}
+
+TEST(TaskQueueProcess, a_reservation_of_a_killed_producer_is_never_seen_and_its_slot_free_again) {
+  ResultFixture f;
+  Process producer([&](Line& line) {
+    Segment own = f.join();
+    Queue queue = own.find<Queue>(name);
+    Reservation<Job> slot = queue.reserve();
+    slot.payload() = Job::of(1);
+    line.say(slot ? "reserved" : "no room");
+    line.hear();
+  });
+  ASSERT_EQ(producer.hear(), "reserved");
+  EXPECT_EQ(f.queue.count().filling, 1U);
+  producer.kill();
+  EXPECT_EQ(f.queue.pop(Deadline::after(30ms)).status(), Status::timeout);
+  EXPECT_EQ(f.queue.count().filling, 0U);
+  const TaskId id = f.push(2);
+  Task<Job> task = f.queue.pop();
+  EXPECT_EQ(task.id(), id);
+  EXPECT_EQ(task.payload().number, 2U);
+}
+
+TEST(TaskQueueProcess, a_delayed_task_of_a_killed_producer_is_had_when_it_is_due) {
+  ResultFixture f({.capacity = 64, .delays = true});
+  Process producer([&](Line& line) {
+    Segment own = f.join();
+    Queue queue = own.find<Queue>(name);
+    const Pushed pushed = queue.push(Job::of(1), Deadline::never(), {.delay = 1ms});
+    line.say(to_string(pushed.status));
+    line.hear();
+  });
+  ASSERT_EQ(producer.hear(), "ready");
+  producer.kill();
+  EXPECT_EQ(f.queue.pop(long_enough()).payload().number, 1U);
+}
+
 }  // namespace
 }  // namespace heddle
