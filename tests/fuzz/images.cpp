@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <numeric>
@@ -25,6 +26,14 @@ constexpr std::uint32_t participants = 6;
 constexpr std::uint32_t objects = 12;
 constexpr std::size_t weights = 1100;
 constexpr std::uint32_t queue_capacity = 64;
+constexpr TaskQueue<bytes>::Options bytes_options{.payload_bytes = 24,
+                                                  .capacity = queue_capacity,
+                                                  .lanes = 2,
+                                                  .max_tries = 2,
+                                                  .lease_timeout = std::chrono::milliseconds(1),
+                                                  .delays = true,
+                                                  .result_bytes = 12,
+                                                  .results = 8};
 
 struct Objects {
   explicit Objects(Segment& segment)
@@ -32,6 +41,7 @@ struct Objects {
         weights(segment.open<Slot<Weights>>(weights_slot,
                                             {.count = fuzz::weights, .views = 1, .publishers = 1})),
         queue(segment.open<TaskQueue<Job>>(job_queue, {.capacity = queue_capacity})),
+        notes(segment.open<TaskQueue<bytes>>(bytes_queue, bytes_options)),
         near(segment.open<Barrier>(near_barrier, {.parties = 2, .max_parties = 4})),
         far(segment.open<Barrier>(far_barrier, {.parties = 2, .max_parties = 9})),
         board(segment.open<Board>(item_board, {.items = 3})),
@@ -41,6 +51,7 @@ struct Objects {
   Slot<Job> job;
   Slot<Weights> weights;
   TaskQueue<Job> queue;
+  TaskQueue<bytes> notes;
   Barrier near, far;
   Board board;
   EventRing events;
@@ -49,13 +60,25 @@ struct Objects {
 
 Segment new_segment() {
   return Segment::anonymous(
-      {.bytes = 22 * page_bytes, .participants = participants, .objects = objects});
+      {.bytes = 26 * page_bytes, .participants = participants, .objects = objects});
 }
 
 std::vector<std::uint32_t> some_weights() {
   std::vector<std::uint32_t> values(weights);
   std::iota(values.begin(), values.end(), 1);
   return values;
+}
+
+std::span<const std::byte> some_bytes(std::uint64_t count) {
+  static const std::array<std::byte, 24> all{std::byte{1}, std::byte{2}};
+  return std::span(all).first(count % 25);
+}
+
+// One dead letter, whose number is returned.
+TaskId die_twice(TaskQueue<bytes>& queue, std::uint32_t lane) {
+  const Pushed pushed = queue.try_push(some_bytes(7), {.lane = lane});
+  for (int tries = 0; tries < 2; ++tries) static_cast<void>(queue.try_pop().fail("it is so"));
+  return pushed.id;
 }
 
 Image image_of(Segment& segment) {
@@ -91,6 +114,13 @@ Image idle() {
     static_cast<void>(all.queue.try_push(Job::of(number)));
     if (number % 4 != 0) static_cast<void>(all.queue.try_pop().complete());
   }
+  for (std::uint32_t number = 0; number < 100; ++number) {
+    static_cast<void>(all.notes.try_push(some_bytes(number), {.lane = number % 2}));
+    if (number % 4 != 0) static_cast<void>(all.notes.try_pop().complete(some_bytes(number % 13)));
+  }
+  static_cast<void>(all.notes.drop(die_twice(all.notes, 1)));
+  static_cast<void>(all.notes.close());
+  static_cast<void>(all.notes.reopen());
   all.events.push({WorkerEvent::Kind::progress, 0, 1, 1, 0.5});
   return image_of(segment);
 }
@@ -141,6 +171,27 @@ Image held() {
   const Task<Job> goes_past_filling = all.queue.try_pop();
   static_cast<void>(ring.try_reserve(filling[1]));
 
+  // A push under way, a task that is not due, one that is, one leased, one whose worker writes down its
+  // result, one dead letter at rest and one that somebody drops.
+  const TaskId held_letter = die_twice(all.notes, 0);
+  static_cast<void>(die_twice(all.notes, 1));
+  Reservation<bytes> slot = all.notes.reserve(Deadline::now(), {.lane = 1});
+  static_cast<void>(all.notes.try_push(some_bytes(3), {.delay = std::chrono::hours(1)}));
+  for (std::uint32_t i = 0; i < 4; ++i) {
+    static_cast<void>(all.notes.try_push(some_bytes(i), {.lane = i % 2}));
+  }
+  const Task<bytes> leased_bytes = all.notes.try_pop();
+  const std::span<std::byte> notes =
+      segment.directory().find(bytes_queue, ObjectKind::task_queue, TaskQueue<bytes>::element(),
+                               other.peers(), Deadline::now());
+  const QueueShape shape = *QueueShape::of(notes);
+  LeaseRing lane(notes.first(shape.lane_bytes()), shape.ring, other.peers());
+  LeaseRing::Lease ending, letter;
+  if (lane.try_lease(ending) != Status::ready || ending.begin_ending() != Status::ready ||
+      lane.hold_letter(letter, held_letter / shape.lanes) != Status::ready) {
+    std::abort();
+  }
+
   Barrier::Party party = all.near.join();
   Segment third = Segment::adopt(segment.fd());
   Barrier::Party dying = third.find<Barrier>(near_barrier).join();
@@ -182,6 +233,15 @@ Image full() {
     if (leased.size() < 5) leased.push_back(all.queue.try_pop());
   }
   static_cast<void>(all.queue.close());
+  // Dead letters and leases all around in one lane, and delays in the other; no result has been read.
+  for (std::uint32_t i = 0; i < queue_capacity / 2; ++i) die_twice(all.notes, 0);
+  std::vector<Task<bytes>> leased_bytes;
+  while (all.notes.try_push(some_bytes(1)) && leased_bytes.size() < queue_capacity) {
+    leased_bytes.push_back(all.notes.try_pop());
+  }
+  while (all.notes.try_push(some_bytes(2), {.lane = 1, .delay = std::chrono::hours(1)})) {
+  }
+  static_cast<void>(all.notes.close());
   std::vector<Barrier::Party> parties;
   for (int i = 0; i < 4; ++i) parties.push_back(all.near.join());
   for (int i = 0; i < 9; ++i) parties.push_back(all.far.join());

@@ -20,6 +20,7 @@ using Weights = std::uint32_t[];  // more than a page of them: another layout th
 inline constexpr const char* job_slot = "job slot";
 inline constexpr const char* weights_slot = "weights slot";
 inline constexpr const char* job_queue = "queue";
+inline constexpr const char* bytes_queue = "bytes queue";  // with all that a queue can have
 inline constexpr const char* near_barrier = "near barrier";  // its places are in one cache line
 inline constexpr const char* far_barrier = "far barrier";
 inline constexpr const char* item_board = "board";

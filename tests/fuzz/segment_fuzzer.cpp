@@ -15,6 +15,7 @@
 #include <cstring>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "fuzz/images.hpp"
 #include "heddle/run/event_ring.hpp"
@@ -239,7 +240,7 @@ class Member {
     unsigned choices;
     void (*use)(Member&, unsigned choice, Input&);
   };
-  static const std::array<Group, 9> groups;
+  static const std::array<Group, 10> groups;
 
   void use(unsigned group, unsigned choice, Input& input) {
     try {
@@ -328,6 +329,117 @@ class Member {
     }
   }
 
+  void use_bytes_queue(unsigned choice, Input& input) {
+    if (!notes_) notes_.emplace(segment_.find<TaskQueue<bytes>>(bytes_queue, input.patience()));
+    std::array<std::byte, 64> room{};
+    const auto some = [&] { return std::span(room).first(input.byte() % 32); };
+    // Where a push may go, and some that it may not.
+    const auto how = [&] {
+      PushOptions options{.lane = input.byte() % 4U};
+      if (const std::uint8_t delay = input.byte(); delay >= 192) {
+        options.delay = std::chrono::nanoseconds(input.take<std::int64_t>());
+      } else if (delay >= 128) {
+        options.delay = std::chrono::microseconds(1);
+      }
+      return options;
+    };
+    // One of those that it may have given, or any.
+    const auto id = [&]() -> TaskId {
+      return input.byte() < 192 ? input.byte() : input.take<std::uint64_t>();
+    };
+    std::size_t length = 0;
+    switch (choice) {
+      case 0:
+        static_cast<void>(notes_->stats());
+        break;
+      case 1:
+        static_cast<void>(notes_->try_push(some(), how()));
+        break;
+      case 2: {
+        const std::span<const std::byte> value = some();
+        const Deadline deadline = input.deadline();
+        static_cast<void>(notes_->push(value, deadline, how()));
+        break;
+      }
+      case 3:
+      case 4:
+        noted_task_ = notes_->try_pop();
+        break;
+      case 5:
+        noted_task_ = notes_->pop(input.deadline());
+        break;
+      case 6:
+        if (noted_task_) {  // all that it says that it has
+          for (const std::byte one : noted_task_.payload())
+            length += std::to_integer<unsigned>(one);
+          static_cast<void>(noted_task_.tries() + noted_task_.id() + length);
+        }
+        static_cast<void>(noted_task_.complete(some()));
+        break;
+      case 7:
+        static_cast<void>(
+            noted_task_.fail(std::string_view("a reason that is longer than there is room")
+                                 .substr(input.byte() % 40),
+                             how().delay));
+        break;
+      case 8:
+        static_cast<void>(noted_task_.extend());
+        break;
+      case 9:
+        static_cast<void>(noted_task_.release());
+        break;
+      case 10:
+        if (notes_->result(id(), some(), length, input.deadline()) == Status::ready &&
+            length > 12) {
+          std::abort();  // there never was one so long
+        }
+        break;
+      case 11:
+        for (const DeadLetter& letter : notes_->dead_letters()) {
+          if (letter.reason.size() > LeaseNote::reason_bytes) std::abort();
+          if (input.byte() % 4 == 0) static_cast<void>(notes_->retry(letter.id));
+          if (input.byte() % 4 == 0) static_cast<void>(notes_->drop(letter.id));
+        }
+        break;
+      case 12:
+        static_cast<void>(notes_->retry(id()));
+        break;
+      case 13:
+        static_cast<void>(notes_->drop(id()));
+        break;
+      case 14: {
+        const Deadline deadline = input.deadline();
+        slot_.reset();
+        slot_.emplace(notes_->reserve(deadline, how()));
+        break;
+      }
+      case 15:
+        if (slot_ && *slot_)
+          std::fill(slot_->payload().begin(), slot_->payload().end(), std::byte{7});
+        if (slot_) static_cast<void>(slot_->commit(input.byte() % 32));
+        break;
+      case 16:
+        slot_.reset();
+        break;
+      case 17: {
+        std::array<Task<bytes>, 3> tasks;
+        static_cast<void>(notes_->pop_n(tasks, input.deadline()));
+        break;
+      }
+      case 18:
+        for (unsigned more = input.byte(); more-- > 0;) {
+          if (Task<bytes> task = notes_->try_pop()) static_cast<void>(task.complete());
+        }
+        break;
+      case 19:
+        static_cast<void>(notes_->close());
+        break;
+      default:
+        static_cast<void>(notes_->reopen());
+        break;
+    }
+  }
+
   // The first half of a push.
   void reserve(Input& input) {
     const std::span<std::byte> memory =
@@ -381,12 +493,15 @@ class Member {
   std::optional<TaskQueue<Job>> queue_;
   Task<Job> task_;
   std::optional<LeaseRing::Reservation> reservation_;
+  std::optional<TaskQueue<bytes>> notes_;
+  Task<bytes> noted_task_;
+  std::optional<Reservation<bytes>> slot_;  // after notes_, which it needs
   BarrierUse near_, far_;
   std::optional<Board> board_;
   std::optional<std::uint32_t> item_;
 };
 
-const std::array<Member::Group, 9> Member::groups{{
+const std::array<Member::Group, 10> Member::groups{{
     {5, [](Member& m, unsigned choice, Input& input) { m.use_segment(choice, input); }},
     {SlotUse<Job>::choices,
      [](Member& m, unsigned choice, Input& input) {
@@ -406,6 +521,7 @@ const std::array<Member::Group, 9> Member::groups{{
     {3, [](Member& m, unsigned choice, Input& input) { m.use_board(choice, input); }},
     {2, [](Member& m, unsigned choice, Input& input) { m.use_events(choice, input); }},
     {2, [](Member& m, unsigned choice, Input& input) { m.use_buffer(choice, input); }},
+    {21, [](Member& m, unsigned choice, Input& input) { m.use_bytes_queue(choice, input); }},
 }};
 
 FileDescriptor file_of(std::span<const std::byte> bytes) {
