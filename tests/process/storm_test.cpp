@@ -14,11 +14,13 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <fstream>
 #include <iostream>
 #include <optional>
 #include <random>
+#include <span>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -52,6 +54,7 @@ using test::Sample;
 
 using Count = std::atomic<std::uint64_t>;
 using Queue = TaskQueue<Job>;
+using Mail = TaskQueue<bytes>;
 using Values = Slot<Sample>;
 
 Deadline long_enough() { return Deadline::after(test::patience); }
@@ -74,6 +77,8 @@ bool agree(std::atomic<T>& all, T mine) {
 enum class Role : std::size_t {
   producer,
   consumer,
+  asker,
+  answerer,
   publisher,
   copier,
   viewer,
@@ -81,8 +86,8 @@ enum class Role : std::size_t {
   maker,
   guest
 };
-constexpr std::array role_names = {"producer", "consumer", "publisher", "copier",
-                                   "viewer",   "party",    "maker",     "guest"};
+constexpr std::array role_names = {"producer", "consumer", "asker", "answerer", "publisher",
+                                   "copier",   "viewer",   "party", "maker",    "guest"};
 using PerRole = std::array<Count, role_names.size()>;
 
 enum class Phase : int { running, ending, sources_ending };
@@ -91,7 +96,8 @@ enum class Phase : int { running, ending, sources_ending };
 struct Common {
   std::atomic<Phase> phase;
   PerRole done;  // tasks, pushes, publications, pulls, epochs, objects, visits
-  Count tasks, values, published, newest, names, made;
+  Count tasks, letters, values, published, newest, names, made;
+  Count answers_read, answers_gone;
   std::array<Count, 64> held;  // by process: the task that it works on, plus 1
   std::atomic<bool> complained;
   std::array<char, 1024> complaint;
@@ -103,6 +109,27 @@ struct TaskRecord {
   std::atomic<std::uint8_t> done;     // how often somebody has done it
   std::atomic<std::uint8_t> ended;    // how often somebody was told that it is complete
   std::atomic<std::uint8_t> excused;  // how often somebody was killed who had it
+};
+
+// What an asker sends, and what the answer has to be: bytes of a length and a content that follow from the
+// number. The longest are 64 and 24.
+struct Letter {
+  static Letter question(std::uint64_t number) { return of(number, 8 + number % 57, 31); }
+  static Letter answer(std::uint64_t number) { return of(number, 8 + number % 17, 77); }
+  static Letter of(std::uint64_t number, std::size_t length, std::uint64_t salt) {
+    Letter letter{{}, length};
+    std::memcpy(letter.room.data(), &number, sizeof number);
+    for (std::size_t i = sizeof number; i < length; ++i) {
+      letter.room[i] = static_cast<std::byte>(number * salt + i);
+    }
+    return letter;
+  }
+  std::span<const std::byte> bytes() const { return std::span(room).first(length); }
+  bool is(std::span<const std::byte> other) const {
+    return std::equal(bytes().begin(), bytes().end(), other.begin(), other.end());
+  }
+  std::array<std::byte, 64> room;
+  std::size_t length;
 };
 
 // Whoever passes notes how many had arrived by then: were it fewer than in the end, it would have
@@ -163,6 +190,7 @@ class Storm : public testing::Test {
   void SetUp() override {
     const std::uint64_t room = 4 * std::max<std::uint64_t>(asked_, 4);  // seconds
     tasks_.emplace(room * 2'000'000);
+    letters_.emplace(room * 2'000'000);
     values_.emplace(room * 1'000'000);
     versions_.emplace(room * 1'000'000);
     epochs_.emplace(room * 2'000'000);
@@ -230,6 +258,90 @@ class Storm : public testing::Test {
         ++record.ended;
         done(Role::consumer);
       }
+      common_->held[me] = 0;
+    }
+  }
+
+  // Sends questions, in place or not, at once or later, and takes some back; reads every other answer.
+  void ask(Segment& own) const {
+    auto mail = own.find<Mail>("mail");
+    while (goes_on(Phase::sources_ending)) {
+      const std::uint64_t number = common_->letters.fetch_add(1);
+      TaskRecord& record = (*letters_)[number];
+      const Letter question = Letter::question(number);
+      const PushOptions how{.lane = number % 4 == 0 ? 0U : 1U,
+                            .delay = number % 64 == 5 ? std::chrono::nanoseconds(1ms) : 0ns};
+      Pushed pushed;
+      if (number % 2 == 0) {
+        pushed = mail.push(question.bytes(), long_enough(), how);
+      } else {
+        Reservation<bytes> slot = mail.reserve(long_enough(), how);
+        expect(static_cast<bool>(slot), "no room for a letter", number);
+        std::copy(question.bytes().begin(), question.bytes().end(), slot.payload().begin());
+        linger(number);
+        if (number % 32 == 7) {
+          record.push = TaskRecord::taken_back;
+          slot.abandon();
+          continue;
+        }
+        pushed = slot.commit(question.length);
+      }
+      expect(static_cast<bool>(pushed), "a letter was lost by a living asker", number);
+      record.push = TaskRecord::pushed;
+      done(Role::asker);
+      if (number / 2 % 2 == 0) read_answer(mail, pushed.id, number);
+      if (number % 32 == 0) rest();
+    }
+  }
+  void read_answer(Mail& mail, TaskId id, std::uint64_t number) const {
+    std::array<std::byte, 24> room{};
+    std::size_t length = 0;
+    const Status got = mail.result(id, room, length, long_enough());
+    expect(got != Status::timeout, "an asker waited in vain", number);
+    expect(got == Status::ready || got == Status::expired, to_string(got), number);
+    if (got == Status::expired) {  // by those that came after it
+      ++common_->answers_gone;
+      return;
+    }
+    expect(length <= room.size(), "an answer longer than any", number);
+    expect(Letter::answer(number).is(std::span(room).first(length)), "a wrong answer", number);
+    ++common_->answers_read;
+  }
+
+  void answer(Segment& own, std::size_t me) const {
+    auto mail = own.find<Mail>("mail");
+    for (;;) {
+      Task<bytes> task = mail.pop(long_enough());
+      if (task.status() == Status::closed) return;
+      expect(static_cast<bool>(task), "an answerer waited in vain");
+      std::uint64_t number = 0;
+      expect(task.payload().size() >= sizeof number, "a letter without a number");
+      std::memcpy(&number, task.payload().data(), sizeof number);
+      expect(number < common_->letters, "a letter that nobody has sent", number);
+      TaskRecord& record = (*letters_)[number];
+      common_->held[me] = number + 1;
+      // It may have been late by now, and the slot be another's: then no ending of it counts.
+      const bool whole = Letter::question(number).is(task.payload());
+      for (std::uint64_t i = 0; i < 4; ++i) linger(number + i);
+      if (task.tries() == 1 && number % 512 == 9) std::this_thread::sleep_for(15ms);  // is late
+      Status ended = Status::ready;
+      if (task.tries() == 1 && number % 32 == 3) {
+        ended = task.fail("not at the first try", number % 64 == 3 ? 500us : 0us);
+      } else if (task.tries() == 1 && number % 32 == 4) {
+        ended = task.release();
+      } else {
+        ++record.done;
+        if (number % 16 == 0) static_cast<void>(task.extend());
+        ended = task.complete(Letter::answer(number).bytes());
+        if (ended == Status::ready) {
+          expect(whole, "a torn letter", number);
+          ++record.ended;
+          done(Role::answerer);
+        }
+      }
+      // Who was not at work for as long as a lease lasts has lost it, and others do it again.
+      expect(ended == Status::ready || ended == Status::lost_lease, to_string(ended), number);
+      if (ended == Status::lost_lease) ++record.excused;
       common_->held[me] = 0;
     }
   }
@@ -396,6 +508,10 @@ class Storm : public testing::Test {
           return produce(own);
         case Role::consumer:
           return consume(own, me);
+        case Role::asker:
+          return ask(own);
+        case Role::answerer:
+          return answer(own, me);
         case Role::publisher:
           return publish(own);
         case Role::copier:
@@ -438,6 +554,12 @@ class Storm : public testing::Test {
                                 .participants = static_cast<std::uint32_t>(2 * cast.size()),
                                 .objects = objects_});
     queue_.emplace(segment_->open<Queue>("queue", {64}));
+    mail_.emplace(segment_->open<Mail>("mail", {.payload_bytes = 64,
+                                                .capacity = 64,
+                                                .lanes = 2,
+                                                .max_tries = 1000,
+                                                .lease_timeout = 2ms,
+                                                .result_bytes = 24}));
     slot_.emplace(segment_->open<Values>("values", slot));
     barrier_.emplace(segment_->open<Barrier>("barrier", barrier));
     for (std::size_t i = 0; i < cast.size(); ++i) cast_.push_back({cast[i], start(cast[i], i)});
@@ -448,7 +570,8 @@ class Storm : public testing::Test {
     end();
     if (common_->complained) ADD_FAILURE() << common_->complaint.data() << "\n" << then_;
     if (HasFailure()) return;
-    if (plays(Role::consumer)) account_for_tasks();
+    if (plays(Role::consumer)) account_for(*tasks_, common_->tasks);
+    if (plays(Role::answerer)) account_for_letters();
     if (plays(Role::publisher)) account_for_values();
     if (plays(Role::party)) account_for_epochs();
     print(lasted.count());
@@ -474,7 +597,9 @@ class Storm : public testing::Test {
                  " ended by itself: " + std::to_string(victim.process.join()));
       }
       ++kills_[static_cast<std::size_t>(victim.role)];
-      if (const std::uint64_t held = common_->held[i].exchange(0)) ++(*tasks_)[held - 1].excused;
+      if (const std::uint64_t held = common_->held[i].exchange(0)) {
+        ++(victim.role == Role::answerer ? *letters_ : *tasks_)[held - 1].excused;
+      }
       victim.process = start(victim.role, i);
 
       // Nobody hangs: a role in which nothing was done for so long does.
@@ -493,9 +618,12 @@ class Storm : public testing::Test {
     common_->phase = Phase::ending;
     await([](Role role) { return role > Role::publisher; });
     common_->phase = Phase::sources_ending;
-    await([](Role role) { return role == Role::producer || role == Role::publisher; });
+    await([](Role role) {
+      return role == Role::producer || role == Role::asker || role == Role::publisher;
+    });
     EXPECT_EQ(queue_->close(), Status::ready);
-    await([](Role role) { return role == Role::consumer; });
+    EXPECT_EQ(mail_->close(), Status::ready);
+    await([](Role role) { return role == Role::consumer || role == Role::answerer; });
   }
   template <class Which>
   void await(Which&& which) {
@@ -532,8 +660,11 @@ class Storm : public testing::Test {
     }
     const LeaseCounts counts = queue_->count();
     text << "  queue: " << counts.filling << " filling, " << counts.waiting << " waiting, "
-         << counts.leased << " leased; slot: version " << slot_->version() << "; barrier: epoch "
-         << barrier_->epoch() << ", missing";
+         << counts.leased << " leased; mail: ";
+    const LeaseCounts mail = mail_->count();
+    text << mail.filling << " filling, " << mail.waiting << " waiting, " << mail.leased
+         << " leased, " << mail.dead << " dead; slot: version " << slot_->version()
+         << "; barrier: epoch " << barrier_->epoch() << ", missing";
     std::array<Owner, 16> missing;
     const std::size_t count = std::min(barrier_->missing(missing), missing.size());
     for (std::size_t i = 0; i < count; ++i) {
@@ -554,10 +685,10 @@ class Storm : public testing::Test {
     return all;
   }
 
-  void account_for_tasks() {
+  void account_for(const Ledger<TaskRecord>& tasks, std::uint64_t count) {
     std::uint64_t excused = 0;
-    for (std::uint64_t i = 0; i < common_->tasks; ++i) {
-      const TaskRecord& task = (*tasks_)[i];
+    for (std::uint64_t i = 0; i < count; ++i) {
+      const TaskRecord& task = tasks[i];
       const unsigned done = task.done;
       if (task.push == TaskRecord::pushed) {
         ASSERT_GE(done, 1U) << "task " << i << " is lost";
@@ -570,7 +701,19 @@ class Storm : public testing::Test {
       excused += task.excused;
       again_ += done > 1 ? 1 : 0;
     }
-    EXPECT_LE(excused, killed(Role::consumer));
+    EXPECT_LE(excused, &tasks == &*tasks_ ? killed(Role::consumer)
+                                          : killed(Role::answerer) + mail_->stats().expired);
+  }
+
+  void account_for_letters() {
+    account_for(*letters_, common_->letters);
+    EXPECT_GT(common_->answers_read, 0U);
+    const QueueStats stats = mail_->stats();
+    EXPECT_EQ(stats.died, 0U) << "no task needs so many tries";
+    EXPECT_GT(stats.expired, 0U) << "nobody was late";
+    std::cout << "[    STORM ] answers: " << common_->answers_read << " read, "
+              << common_->answers_gone << " gone; leases lost to the clock: " << stats.expired
+              << std::endl;
   }
 
   void account_for_values() {
@@ -601,6 +744,15 @@ class Storm : public testing::Test {
     EXPECT_TRUE(slot_->holders().empty());
     const LeaseCounts left = queue_->count();
     EXPECT_EQ(left.filling + left.waiting + left.leased, 0U);
+    const LeaseCounts mail = mail_->count();
+    EXPECT_EQ(mail.filling + mail.waiting + mail.leased + mail.dead, 0U);
+    if (plays(Role::asker)) {
+      EXPECT_EQ(mail_->pop(long_enough()).status(), Status::closed);
+      EXPECT_EQ(mail_->reopen(), Status::ready);
+      for (std::uint32_t i = 0; i < 128; ++i) {
+        EXPECT_TRUE(mail_->try_push({}, {.lane = i % 2})) << "a slot is lost";
+      }
+    }
     {
       std::vector<Segment> places;
       while (places.size() + 1 < 2 * cast_.size()) places.push_back(Segment::open(name_));
@@ -639,6 +791,7 @@ class Storm : public testing::Test {
   const std::string name_ = "storm-" + std::to_string(getpid());
   Ledger<Common> common_{1};
   std::optional<Ledger<TaskRecord>> tasks_;    // by number
+  std::optional<Ledger<TaskRecord>> letters_;  // by number
   std::optional<Ledger<Count>> values_;        // by version: the number of its value
   std::optional<Ledger<Count>> versions_;      // by the number of a value: its version
   std::optional<Ledger<EpochRecord>> epochs_;  // by number
@@ -647,6 +800,7 @@ class Storm : public testing::Test {
 
   std::optional<Segment> segment_;
   std::optional<Queue> queue_;
+  std::optional<Mail> mail_;
   std::optional<Values> slot_;
   std::optional<Barrier> barrier_;
   std::vector<Part> cast_;
@@ -657,15 +811,21 @@ class Storm : public testing::Test {
 };
 
 TEST_F(Storm, of_all_mechanisms_at_once_leaves_everything_accounted_for) {
-  run(usually(4), {Role::producer, Role::producer, Role::consumer, Role::consumer, Role::publisher,
-                   Role::publisher, Role::copier, Role::viewer, Role::party, Role::party,
-                   Role::party, Role::maker, Role::maker, Role::guest});
+  run(usually(4),
+      {Role::producer, Role::producer, Role::consumer, Role::consumer, Role::asker, Role::asker,
+       Role::answerer, Role::answerer, Role::publisher, Role::publisher, Role::copier, Role::viewer,
+       Role::party, Role::party, Role::party, Role::maker, Role::maker, Role::guest});
 }
 
 // The same roles with fewer others beside them, so that each gets on faster.
 
 TEST_F(Storm, on_a_queue_loses_no_task) {  // QUEUE-1 QUEUE-3 QUEUE-4
   run(usually(1), {Role::producer, Role::producer, Role::consumer, Role::consumer, Role::guest});
+}
+
+TEST_F(Storm,
+       on_a_queue_with_results_loses_no_task_and_gives_no_wrong_answer) {  // RESULT-1 RESULT-2
+  run(usually(2), {Role::asker, Role::asker, Role::answerer, Role::answerer, Role::guest});
 }
 
 TEST_F(Storm, on_a_slot_tears_no_value) {  // SLOT-1 SLOT-2 SLOT-3
