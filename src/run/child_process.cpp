@@ -1,4 +1,4 @@
-#include "child_process.hpp"
+#include "heddle/run/child_process.hpp"
 
 #include <fcntl.h>
 #include <linux/close_range.h>
@@ -10,7 +10,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <string_view>
 #include <system_error>
 
 #include "heddle/base/error.hpp"
@@ -27,6 +31,24 @@ std::vector<char*> pointers_to(const std::vector<std::string>& strings) {
 }
 
 }  // namespace
+
+// execvp looks it up itself, but need not be async-signal-safe.
+std::string find_program(const std::string& name) {
+  if (name.find('/') != std::string::npos) return name;
+  const char* path = std::getenv("PATH");
+  std::string_view folders = path != nullptr ? path : "/usr/local/bin:/usr/bin:/bin";
+  while (!folders.empty()) {
+    const std::size_t end = std::min(folders.find(':'), folders.size());
+    std::string candidate = std::string(folders.substr(0, end)) + "/" + name;
+    std::error_code ignored;
+    if (access(candidate.c_str(), X_OK) == 0 &&
+        std::filesystem::is_regular_file(candidate, ignored)) {
+      return candidate;
+    }
+    folders.remove_prefix(std::min(end + 1, folders.size()));
+  }
+  throw Error(Errc::not_found, "there is no program \"" + name + "\" in PATH");
+}
 
 ChildProcess::ChildProcess(const Launch& launch) : program_(launch.program), parent_(getpid()) {
   // All that allocates comes before the fork: another thread may hold malloc's lock right then.
@@ -48,6 +70,7 @@ ChildProcess::ChildProcess(const Launch& launch) : program_(launch.program), par
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 
   if (pid_ > 0) {
+    if (launch.own_group) setpgid(pid_, pid_);  // as the child does: whoever comes first
     pidfd_ = FileDescriptor(static_cast<int>(syscall(SYS_pidfd_open, pid_, 0)));
     if (pidfd_.get() >= 0) return;
     error = errno;
@@ -69,17 +92,19 @@ void ChildProcess::become(const Launch& launch, char* const* arguments, char* co
   };
   require(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0, "cannot tie it to this process");
   if (getppid() != parent) _exit(127);  // it died before that; nobody waits for us
+  require(!launch.own_group || setpgid(0, 0) == 0, "cannot have a process group of its own");
 
   for (int number = 1; number < NSIG; ++number) {
-    const bool from_terminal = number == SIGINT || number == SIGHUP;
+    const bool from_terminal = !launch.own_group && (number == SIGINT || number == SIGHUP);
     signal(number, from_terminal ? SIG_IGN : SIG_DFL);
   }
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
 
-  const int empty = open("/dev/null", O_RDONLY);
-  require(empty == 0 || dup2(empty, 0) == 0, "cannot open /dev/null");
+  const int input = launch.input >= 0 ? launch.input : open("/dev/null", O_RDONLY);
+  require(input == 0 || dup2(input, 0) == 0, "cannot give it an input");
+  require(launch.output < 0 || dup2(launch.output, 1) == 1, "cannot take its output");
   require(syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC) == 0,
           "cannot close inherited descriptors (Linux before 5.11?)");
   if (launch.inherited_fd >= 0) {
@@ -110,6 +135,10 @@ bool ChildProcess::has_ended() const noexcept {
 
 void ChildProcess::send(int signal) const noexcept {
   syscall(SYS_pidfd_send_signal, pidfd_.get(), signal, nullptr, 0);
+}
+
+void ChildProcess::send_all(int signal) const noexcept {
+  if (!is_reaped_) kill(-pid_, signal);  // until then the number is its group's, if it has one
 }
 
 Ending ChildProcess::reap() noexcept {

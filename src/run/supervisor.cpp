@@ -9,12 +9,11 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <memory>
 #include <string_view>
 
-#include "child_process.hpp"
 #include "heddle/base/error.hpp"
+#include "heddle/run/child_process.hpp"
 #include "heddle/run/worker.hpp"
 #include "heddle/shm/file_descriptor.hpp"
 
@@ -28,24 +27,6 @@ constexpr std::int64_t quick = 1000 * millisecond;  // who dies sooner after its
 std::int64_t back_off(std::uint32_t quick_deaths) {
   if (quick_deaths < 2) return 0;
   return std::min(10 * millisecond << std::min(quick_deaths - 2, 7U), 1000 * millisecond);
-}
-
-// execvp looks it up itself, but need not be async-signal-safe.
-std::string find_program(const std::string& name) {
-  if (name.find('/') != std::string::npos) return name;
-  const char* path = std::getenv("PATH");
-  std::string_view folders = path != nullptr ? path : "/usr/local/bin:/usr/bin:/bin";
-  while (!folders.empty()) {
-    const std::size_t end = std::min(folders.find(':'), folders.size());
-    std::string candidate = std::string(folders.substr(0, end)) + "/" + name;
-    std::error_code ignored;
-    if (access(candidate.c_str(), X_OK) == 0 &&
-        std::filesystem::is_regular_file(candidate, ignored)) {
-      return candidate;
-    }
-    folders.remove_prefix(std::min(end + 1, folders.size()));
-  }
-  throw Error(Errc::not_found, "there is no program \"" + name + "\" in PATH");
 }
 
 cpu_set_t core_of(std::uint32_t rank) {

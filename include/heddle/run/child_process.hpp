@@ -19,7 +19,12 @@ struct Launch {
   std::string program;                   ///< a path
   std::vector<std::string> arguments;    ///< the program's name first
   std::vector<std::string> environment;  ///< NAME=value, all of it
-  int inherited_fd = -1;                 ///< the one descriptor it gets beside 1 and 2
+  int inherited_fd = -1;                 ///< the one descriptor it gets beside 0, 1 and 2
+  int input = -1;                        ///< its standard input; -1: /dev/null
+  int output = -1;                       ///< its standard output; -1: ours
+  /// It leads a process group: what a terminal sends does not reach it, and send_all reaches what it
+  /// starts.
+  bool own_group = false;
   std::optional<cpu_set_t> cores;
 };
 
@@ -28,6 +33,9 @@ struct Ending {
   int code = 0;             ///< that it exited with
   std::string not_started;  ///< why it never came to run its program; empty when it did
 };
+
+/// The path of a program that is named as in a shell. Throws Error{not_found}.
+std::string find_program(const std::string& name);
 
 class ChildProcess {
  public:
@@ -42,6 +50,8 @@ class ChildProcess {
   int pidfd() const noexcept { return pidfd_.get(); }  ///< readable when it has ended
   bool has_ended() const noexcept;
   void send(int signal) const noexcept;
+  /// To all in its group (own_group), those that it has started.
+  void send_all(int signal) const noexcept;
   /// Waits for its end. From then on its pid may be another's.
   Ending reap() noexcept;
 
