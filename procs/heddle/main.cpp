@@ -9,6 +9,7 @@
 
 #include "heddle/base/error.hpp"
 #include "pub_command.hpp"
+#include "storm_command.hpp"
 #include "sub_command.hpp"
 #include "train_command.hpp"
 #include "worker_command.hpp"
@@ -59,13 +60,16 @@ int run(int argc, char** argv) {
   const CLI::App* sub_app = add_sub_command(app, sub);
   heddle::PullOptions pull;
   const CLI::App* pull_app = add_pull_command(app, pull);
+  heddle::StormOptions storm;
+  const CLI::App* storm_app = add_storm_command(app, storm);
   const CLI::App* worker_app =
       app.add_subcommand("worker", "what heddle train starts")->group("");  // not for people
   if (const std::string first = argc > 1 ? argv[1] : ""; !first.empty() && first[0] != '-') {
     const auto named = [&](const CLI::App* command) { return command->check_name(first); };
     if (app.get_subcommands(named).empty()) {
-      return complain("unknown command \"" + first + "\": there are train, pub, sub and pull",
-                      bad_input);
+      return complain(
+          "unknown command \"" + first + "\": there are train, pub, sub, pull and storm",
+          bad_input);
     }
   }
   try {
@@ -83,6 +87,7 @@ int run(int argc, char** argv) {
   if (pub_app->parsed()) return pub_command(pub);
   if (sub_app->parsed()) return sub_command(sub);
   if (pull_app->parsed()) return pull_command(pull);
+  if (storm_app->parsed()) return storm_command(storm);
   if (worker_app->parsed()) return heddle::worker_command();
   return failed;
 }
