@@ -4,6 +4,7 @@
 
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include "heddle/base/error.hpp"
 #include "heddle/shm/liveness.hpp"
@@ -50,6 +51,17 @@ void remove_if_abandoned(const std::string& name) {
     unlink_if_abandoned(file->get(), path);
   } catch (const Error&) {
     // A stopped joiner or a sticky directory: it stays for the next who comes.
+  }
+}
+
+Segment open_or_create_segment(const std::string& name, const Segment::Options& options) {
+  for (;;) {
+    if (auto segment = open_segment(name)) return std::move(*segment);
+    try {
+      return Segment::create(name, options);
+    } catch (const Error& error) {
+      if (error.code() != Errc::name_in_use) throw;
+    }
   }
 }
 

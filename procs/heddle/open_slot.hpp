@@ -43,7 +43,8 @@ std::optional<Segment> open_segment(const std::string& name);
 std::optional<Observer> observe_segment(const std::string& name);
 /// Removes the segment of this name if nobody alive is in it.
 void remove_if_abandoned(const std::string& name);
-
+/// Joins it, or makes it: others may make it, or leave it, at the same time.
+Segment open_or_create_segment(const std::string& name, const Segment::Options& options);
 /// Nothing when there is none. Throws Error{type_mismatch} when it is no slot, {corrupt}.
 std::optional<OpenSlot> find_slot(Directory& directory, Peers& peers, const SlotAddress& address);
 /// The names of a segment's slots, for messages.

@@ -148,7 +148,9 @@ class Pub {
     const ByteSlot::Options shape{value.bytes.size(), options_.views, options_.publishers,
                                   options_.buffers};
     const Directory::Spec spec{ObjectKind::slot, value.form.type, ByteSlot::bytes(shape)};
-    if (!segment_) segment_ = open_or_create(spec.bytes);
+    if (!segment_) {
+      segment_ = open_or_create_segment(address_.segment, {.bytes = spec.bytes + options_.room});
+    }
     const Deadline deadline = Deadline::after(std::chrono::seconds(5));
     Directory& directory = segment_->directory();
     const auto memory =
@@ -159,18 +161,6 @@ class Pub {
     slot_ = OpenSlot{value.form, ByteSlot(memory, segment_->peers())};
     count_ = slot_->count();
     publisher_ = slot_->slot.publisher();
-  }
-
-  // Others may make it, or leave it, at the same time.
-  Segment open_or_create(std::size_t bytes) {
-    for (;;) {
-      if (auto segment = open_segment(address_.segment)) return std::move(*segment);
-      try {
-        return Segment::create(address_.segment, {.bytes = bytes + options_.room});
-      } catch (const Error& error) {
-        if (error.code() != Errc::name_in_use) throw;
-      }
-    }
   }
 
   const PubOptions& options_;
