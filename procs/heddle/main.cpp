@@ -9,6 +9,7 @@
 
 #include "heddle/base/error.hpp"
 #include "pub_command.hpp"
+#include "queue_command.hpp"
 #include "storm_command.hpp"
 #include "sub_command.hpp"
 #include "train_command.hpp"
@@ -60,6 +61,8 @@ int run(int argc, char** argv) {
   const CLI::App* sub_app = add_sub_command(app, sub);
   heddle::PullOptions pull;
   const CLI::App* pull_app = add_pull_command(app, pull);
+  heddle::QueueOptions queue;
+  const CLI::App* queue_app = add_queue_command(app, queue);
   heddle::StormOptions storm;
   const CLI::App* storm_app = add_storm_command(app, storm);
   const CLI::App* worker_app =
@@ -68,8 +71,17 @@ int run(int argc, char** argv) {
     const auto named = [&](const CLI::App* command) { return command->check_name(first); };
     if (app.get_subcommands(named).empty()) {
       return complain(
-          "unknown command \"" + first + "\": there are train, pub, sub, pull and storm",
+          "unknown command \"" + first + "\": there are train, pub, sub, pull, queue and storm",
           bad_input);
+    }
+  }
+  if (const std::string second = argc > 2 ? argv[2] : "";
+      !second.empty() && second[0] != '-' && queue_app->check_name(argv[1])) {
+    const auto named = [&](const CLI::App* command) { return command->check_name(second); };
+    if (queue_app->get_subcommands(named).empty()) {
+      return complain("unknown command \"queue " + second +
+                          "\": there are push, work, pop, stats, result, dead, close and reopen",
+                      bad_input);
     }
   }
   try {
@@ -77,8 +89,11 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& help) {
     return app.exit(help);
   } catch (const CLI::ParseError& error) {
-    const auto parsed = app.get_subcommands();
-    const std::string command = parsed.empty() ? "" : parsed.front()->get_name() + " ";
+    std::string command;
+    for (auto parsed = app.get_subcommands(); !parsed.empty();
+         parsed = parsed.front()->get_subcommands()) {
+      command += parsed.front()->get_name() + " ";
+    }
     return complain(
         std::string(error.what()) + "; \"heddle " + command + "--help\" lists the options",
         bad_input);
@@ -87,6 +102,7 @@ int run(int argc, char** argv) {
   if (pub_app->parsed()) return pub_command(pub);
   if (sub_app->parsed()) return sub_command(sub);
   if (pull_app->parsed()) return pull_command(pull);
+  if (queue_app->parsed()) return queue_command(*queue_app, queue);
   if (storm_app->parsed()) return storm_command(storm);
   if (worker_app->parsed()) return heddle::worker_command();
   return failed;
