@@ -29,6 +29,8 @@ const char* to_string(Status status) noexcept {
       return "invalid";
     case Status::failed:
       return "failed";
+    case Status::mismatch:
+      return "mismatch";
     case Status::expired:
       return "expired";
   }

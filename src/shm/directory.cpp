@@ -34,6 +34,8 @@ const char* to_string(ObjectKind kind) noexcept {
       return "barrier";
     case ObjectKind::board:
       return "board";
+    case ObjectKind::group:
+      return "group";
   }
   return "object of an unknown kind";
 }

@@ -122,6 +122,7 @@ class Segment::Mapping final : Presence, public Peers {
             map_segment_file(file_.get(), boost::interprocess::read_write, header.total_bytes)) {
     // A core dump that writes a large segment holds a dead process's locks for seconds.
     madvise(region_.get_address(), region_.get_size(), MADV_DONTDUMP);
+    mapping_ = std::span(base(), header.total_bytes);
     auto* entries = reinterpret_cast<ParticipantEntry*>(base() + page_bytes);
     table_ = ParticipantTable({entries, header.participants});
     directory_.emplace(std::span(base(), header.total_bytes), header.heap_offset, this->header(),

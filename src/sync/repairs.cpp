@@ -1,6 +1,7 @@
 #include "heddle/shm/recovery.hpp"
 #include "heddle/sync/barrier.hpp"
 #include "heddle/sync/board.hpp"
+#include "heddle/sync/group.hpp"
 #include "heddle/sync/queue_core.hpp"
 #include "heddle/sync/slot_core.hpp"
 
@@ -17,6 +18,8 @@ Repair repair_of(ObjectKind kind) noexcept {
       return Barrier::repair;
     case ObjectKind::board:
       return Board::repair;
+    case ObjectKind::group:
+      return Group::repair;
     case ObjectKind::buffer:
       return nullptr;
   }

@@ -18,6 +18,7 @@ enum class [[nodiscard]] Status{
     overtaken,   ///< another was first: the version is not the expected one; nothing was changed
     invalid,     ///< an argument does not fit the object, a length for one; nothing was done
     failed,      ///< the task has become a dead letter: there will be no result
+    mismatch,    ///< the others have called something else; nothing was done
     expired,     ///< it was there, and is no more: a later one has its place
 };
 

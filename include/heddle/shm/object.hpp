@@ -20,7 +20,8 @@ enum class ObjectKind : std::uint32_t {
   slot = 2,
   task_queue = 3,
   barrier = 4,
-  board = 5
+  board = 5,
+  group = 6
 };
 
 const char* to_string(ObjectKind kind) noexcept;

@@ -4,7 +4,9 @@
 // whether that owner lives. Segment implements it with kernel locks; unit tests and the schedule
 // explorer implement it without.
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "heddle/base/atomic.hpp"
 
@@ -72,6 +74,9 @@ class Peers {
   /// that it sleeps.
   bool observes() const noexcept { return observes_; }
 
+  /// The segment as it is mapped here; empty where there is none (private memory in tests).
+  std::span<std::byte> mapping() const noexcept { return mapping_; }
+
   /// If `other` is dead: repairs all that it held, in every object of the segment, and returns
   /// true; whoever may have done it, the caller sees it done. False while it lives (a stopped process lives), for nobody and for oneself.
   /// True also when its place is free or does not exist. So a word that names `other`, was read with
@@ -86,6 +91,7 @@ class Peers {
   Owner self_;
   const std::uint32_t* present_;
   bool observes_;
+  std::span<std::byte> mapping_;
 };
 
 }  // namespace heddle

@@ -1,0 +1,79 @@
+#pragma once
+
+// Reductions: the arithmetic of collectives. out[i] = in[0][i] op in[1][i] op ... in that order, for
+// any number of inputs, so that whoever does it for whichever part gets the same bits.
+//
+// Who may call    anyone, on memory that nobody else writes meanwhile. `out` may be one of the inputs;
+//                 else they do not overlap
+// Progress        wait-free, no allocation, no system call
+// The same bits   whatever the processor: its widest vectors are used (found out once), and they do
+//                 each element's operations in the same order, each rounded by itself (no fused
+//                 multiply-add). bfloat16 and float16 are added up as float and rounded once, to
+//                 nearest even. mean is the sum, divided by the number of inputs; of integers towards
+//                 zero. min and max of a NaN: whichever the comparison a < b leaves
+// Overflow        of integers wraps
+
+#include <bit>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace heddle {
+
+enum class Reduction : std::uint8_t { sum, mean, min, max, product };
+
+/// The upper half of a float.
+struct bfloat16 {
+  std::uint16_t bits = 0;
+
+  bfloat16() = default;
+  explicit bfloat16(float value) noexcept : bits(from(value)) {}
+  explicit operator float() const noexcept {
+    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+  }
+  friend bool operator==(bfloat16, bfloat16) = default;
+
+ private:
+  static std::uint16_t from(float value) noexcept {
+    const auto word = std::bit_cast<std::uint32_t>(value);
+    if ((word & 0x7fffffff) > 0x7f800000) return static_cast<std::uint16_t>(word >> 16 | 0x40);
+    return static_cast<std::uint16_t>((word + 0x7fff + (word >> 16 & 1)) >> 16);
+  }
+};
+
+/// IEEE's half.
+struct float16 {
+  std::uint16_t bits = 0;
+
+  float16() = default;
+  explicit float16(float value) noexcept;
+  explicit operator float() const noexcept;
+  friend bool operator==(float16, float16) = default;
+};
+
+/// Stored in shared memory: never renumber.
+enum class NumberType : std::uint8_t { float32, float64, int32, int64, bfloat16, float16, bytes };
+
+std::size_t size_of(NumberType type) noexcept;
+
+template <class T>
+concept Number =
+    std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, std::int32_t> ||
+    std::same_as<T, std::int64_t> || std::same_as<T, bfloat16> || std::same_as<T, float16>;
+
+template <Number T>
+constexpr NumberType number_type() {
+  if constexpr (std::same_as<T, float>) return NumberType::float32;
+  if constexpr (std::same_as<T, double>) return NumberType::float64;
+  if constexpr (std::same_as<T, std::int32_t>) return NumberType::int32;
+  if constexpr (std::same_as<T, std::int64_t>) return NumberType::int64;
+  if constexpr (std::same_as<T, bfloat16>) return NumberType::bfloat16;
+  if constexpr (std::same_as<T, float16>) return NumberType::float16;
+}
+
+/// out[0 .. count) of `type`; each input has as many. `type` is not `bytes`.
+void reduce(NumberType type, Reduction reduction, void* out, std::span<const void* const> in,
+            std::size_t count) noexcept;
+
+}  // namespace heddle

@@ -1,0 +1,323 @@
+#include "heddle/sync/group.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "heddle/sync/collective.hpp"
+
+namespace heddle {
+
+std::uint32_t Group::places_for(const Options& options) {
+  return options.places != 0 ? options.places : std::min(2 * options.size, most_members);
+}
+
+std::size_t Group::exchange_at(std::uint32_t places) {
+  return (sizeof(Header) + places * sizeof(Place) + page_bytes - 1) / page_bytes * page_bytes;
+}
+
+std::size_t Group::bytes(const Options& options) {
+  const auto refuse = [](const std::string& what) {
+    throw Error(Errc::invalid_argument, "group: " + what);
+  };
+  if (options.size == 0 || options.size > most_members) {
+    refuse("the size is 1 to " + std::to_string(most_members) + ", not " +
+           std::to_string(options.size));
+  }
+  const std::uint32_t places = places_for(options);
+  if (places < options.size || places > most_members) {
+    refuse("it has " + std::to_string(options.size) + " to " + std::to_string(most_members) +
+           " places, not " + std::to_string(places));
+  }
+  if (options.exchange_bytes < page_bytes || options.exchange_bytes % page_bytes != 0 ||
+      options.exchange_bytes > std::size_t{1} << 40) {
+    refuse("exchange_bytes is a multiple of " + std::to_string(page_bytes) + ", not " +
+           std::to_string(options.exchange_bytes));
+  }
+  return exchange_at(places) + places * options.exchange_bytes;
+}
+
+void Group::format(std::span<std::byte> memory, const Options& options) {
+  auto& header = *reinterpret_cast<Header*>(memory.data());
+  header.size = options.size;
+  header.places = places_for(options);
+  header.exchange_bytes = options.exchange_bytes;
+  // Zeroes are right for all else: epoch 0, broken, without members.
+}
+
+bool Group::attach(std::span<std::byte> memory) noexcept {
+  if (memory.size() < sizeof(Header)) return false;
+  header_ = reinterpret_cast<Header*>(memory.data());
+  size_ = header_->size;
+  place_count_ = header_->places;
+  exchange_bytes_ = header_->exchange_bytes;
+  if (size_ == 0 || size_ > place_count_ || place_count_ > most_members ||
+      exchange_bytes_ < page_bytes || exchange_bytes_ % page_bytes != 0 ||
+      exchange_bytes_ > memory.size()) {
+    return false;
+  }
+  places_ = reinterpret_cast<Place*>(memory.data() + sizeof(Header));
+  exchange_ = memory.data() + exchange_at(place_count_);
+  return exchange_at(place_count_) + place_count_ * exchange_bytes_ <= memory.size();
+}
+
+Group::Group(std::span<std::byte> memory, Peers& peers) : peers_(&peers) {
+  if (!attach(memory)) throw Error(Errc::corrupt, "a group's header is damaged; make it anew");
+}
+
+// Takes a place that is nobody's, or a dead one's that is no member of a running epoch: its number + 1,
+// or 0 when there is none.
+std::uint64_t Group::claim() noexcept {
+  for (std::uint32_t i = 0; i < place_count_; ++i) {
+    Word& its = places_[i].word;
+    for (;;) {
+      std::uint64_t word = its.load(acquire("GROUP.reuse"));  // <- GROUP.gone
+      if (is_there(word)) break;
+      // After the word: whoever was dead when an epoch was formed with him is seen in it.
+      const std::uint64_t state = look();
+      const bool is_member = (members_of(state) >> i & 1) != 0;
+      if (is_running(state) && is_member) {
+        break_epoch(state, i);
+        continue;
+      }
+      const std::uint64_t mine =
+          pack_place(after(epoch_of(state)), generation_of(word) + 1, peers_->self());
+      // A release, as every claim is (at `Dead`). -> GROUP.scan
+      if (its.compare_exchange(word, mine, release("GROUP.claim"))) return i + 1;
+    }
+  }
+  return 0;
+}
+
+// Begins the next epoch if all that it needs have asked for it. Anyone may, at any time.
+void Group::try_form() noexcept {
+  std::uint64_t state = look();
+  fence(seq_cst("GROUP.before_scan"));  // the caller's change, then the places
+  const std::uint64_t next = after(epoch_of(state));
+  const bool is_first = members_of(state) == 0;
+  std::uint64_t asked = 0;
+  for (std::uint32_t i = 0; i < place_count_; ++i) {
+    const std::uint64_t word =
+        places_[i].word.load(acquire("GROUP.scan"));  // <- GROUP.want, .claim
+    if (!is_there(word)) continue;
+    if (epoch_of(word) == next) {
+      asked |= std::uint64_t{1} << i;
+      if (is_first && static_cast<std::uint32_t>(std::popcount(asked)) == size_) break;
+    } else if ((members_of(state) >> i & 1) != 0) {
+      return;  // GROUP-2
+    }
+  }
+  if (static_cast<std::uint32_t>(std::popcount(asked)) < (is_first ? size_ : 1)) return;
+  // GROUP-1. Passes on what the scan has acquired. -> GROUP.state
+  if (header_->state.compare_exchange(state, pack_state(next, Phase::running, asked),
+                                      release("GROUP.form"))) {
+    header_->changed.notify_all();
+  }
+}
+
+void Group::break_epoch(std::uint64_t state, std::uint32_t place) noexcept {
+  // The first one that is found stands for all. In `died` it is before in `state`.
+  std::uint64_t died = header_->died.load(relaxed);
+  if (epoch_of(died) != epoch_of(state)) {
+    header_->died.compare_exchange(died, epoch_of(state) << 50 | (place + 1), relaxed);
+  }
+  const std::uint64_t broken = pack_state(epoch_of(state), Phase::broken, members_of(state));
+  if (header_->state.compare_exchange(state, broken, release("GROUP.broken"))) {
+    header_->changed.notify_all();
+  }
+}
+
+// Breaks the running epoch if a member is gone, and looks after those that may be.
+void Group::probe(std::uint64_t state) noexcept {
+  for (std::uint32_t i = 0; i < place_count_; ++i) {
+    if ((members_of(state) >> i & 1) == 0) continue;
+    const std::uint64_t word = places_[i].word.load(acquire("GROUP.reuse"));
+    if (is_there(word)) peers_->recover_if_dead(owner_of(word));
+    if (is_running(state) && !is_there(places_[i].word.load(relaxed))) break_epoch(state, i);
+  }
+}
+
+Group::Member Group::join(Deadline deadline) {
+  if (!peers_->present()) {
+    throw Error(Errc::closed,
+                "this group handle belongs to the parent process; open the segment in this one");
+  }
+  std::uint64_t claimed = claim();
+  if (claimed == 0) {
+    for (std::uint32_t i = 0; i < place_count_; ++i) {
+      peers_->recover_if_dead(owner_of(places_[i].word.load(relaxed)));
+    }
+    claimed = claim();
+  }
+  if (claimed == 0) {
+    throw Error(Errc::too_many, "all " + std::to_string(place_count_) +
+                                    " places of the group have living owners; make it with more");
+  }
+  Member member;
+  member.group_ = *this;
+  member.place_ = static_cast<std::uint32_t>(claimed - 1);
+  const GroupOutcome outcome = member.wait_for_epoch(deadline);
+  if (outcome.status == Status::timeout) {
+    throw Error(Errc::timeout,
+                "the group's epoch did not begin in time: before the first one " +
+                    std::to_string(size_) +
+                    " members must join, later all living members must call rebuild");
+  }
+  return member;
+}
+
+void Group::repair(std::span<std::byte> memory, const Dead& dead) noexcept {
+  Group group;
+  if (!group.attach(memory)) return;
+  for (std::uint32_t i = 0; i < group.place_count_; ++i) {
+    Word& its = group.places_[i].word;
+    for (;;) {
+      std::uint64_t word = its.load(acquire("GROUP.repair"));  // <- GROUP.claim
+      if (!dead.owns(owner_of(word).bits())) break;
+      if (!dead.still()) return;
+      // Passes on what the dead had done. -> GROUP.scan, .reuse
+      if (!is_gone(word) && !its.compare_exchange(word, word | gone_bit, release("GROUP.gone"))) {
+        continue;
+      }
+      const std::uint64_t state = group.look();
+      if (is_running(state) && (members_of(state) >> i & 1) != 0) group.break_epoch(state, i);
+      break;
+    }
+  }
+  group.try_form();  // it may have been the last one that had not asked
+  group.header_->changed.wake_regardless();
+}
+
+// --- a member of epochs
+
+Group::Member& Group::Member::operator=(Member&& other) noexcept {
+  if (this == &other) return *this;
+  leave();
+  *this = std::as_const(other);
+  other.group_.peers_ = nullptr;
+  return *this;
+}
+
+void Group::Member::enter(std::uint64_t state) noexcept {
+  state_ = state;
+  size_ = 0;
+  for (std::uint32_t i = 0; i < most_members; ++i) {
+    if ((members_of(state) >> i & 1) == 0) continue;
+    if (i == place_) rank_ = size_;
+    ranks_[size_++] = static_cast<std::uint8_t>(i);
+  }
+  step_ = calls_ = chunks_ = 0;
+  arrived_ = 0;
+  active_ = false;
+}
+
+// Waits until an epoch has begun of which this is a member.
+GroupOutcome Group::Member::wait_for_epoch(Deadline deadline) noexcept {
+  Word& mine = group_.places_[place_].word;
+  std::uint64_t state = state_;
+  group_.try_form();
+  const auto begun = [&] {
+    state = group_.look();
+    const std::uint64_t word = mine.load(relaxed);
+    if (epoch_of(state) == epoch_of(word)) {
+      if ((members_of(state) >> place_ & 1) != 0) return true;
+      // It began without us, who came too late for it: the next one, then.
+      mine.store(pack_place(after(epoch_of(state)), generation_of(word), owner_of(word)),
+                 release("GROUP.want"));
+      group_.try_form();
+    }
+    return false;
+  };
+  const auto probe = [&] {
+    for (std::uint32_t i = 0; i < group_.place_count_; ++i) {
+      const std::uint64_t word = group_.places_[i].word.load(relaxed);
+      if (is_there(word)) group_.peers_->recover_if_dead(owner_of(word));
+    }
+    group_.try_form();
+    return Status::ready;
+  };
+  const Status status =
+      wait_for(group_.header_->changed, deadline, strategy_, begun, probe, &patience_);
+  if (status != Status::ready) return {status};
+  enter(state);
+  return {Status::ready};
+}
+
+GroupOutcome Group::Member::rebuild(Deadline deadline) noexcept {
+  if (!is_member()) return {Status::closed};
+  Word& mine = group_.places_[place_].word;
+  const std::uint64_t word = mine.load(relaxed);
+  if (epoch_of(word) == epoch_of(state_)) {  // else it was called before
+    active_ = false;
+    mine.store(pack_place(after(epoch_of(word)), generation_of(word), owner_of(word)),
+               release("GROUP.want"));  // -> GROUP.scan
+  }
+  return wait_for_epoch(deadline);
+}
+
+void Group::Member::leave() noexcept {
+  if (is_member()) {
+    Word& mine = group_.places_[place_].word;
+    const std::uint64_t word = mine.load(relaxed);
+    mine.store(pack_place(0, generation_of(word), nobody),
+               release("GROUP.leave"));  // -> GROUP.scan
+    const std::uint64_t state = group_.look();
+    if (is_running(state) && (members_of(state) >> place_ & 1) != 0) {
+      group_.break_epoch(state, place_);
+    }
+    group_.try_form();
+  }
+  group_.peers_ = nullptr;
+}
+
+GroupOutcome Group::Member::peer_died() const noexcept {
+  const std::uint64_t died = group_.header_->died.load(relaxed);  // behind GROUP.state
+  const std::uint64_t place = (died & members_mask) - 1;
+  for (std::uint32_t rank = 0; rank < size_; ++rank) {
+    if (epoch_of(died) == epoch() && ranks_[rank] == place) return {Status::peer_died, rank};
+  }
+  return {Status::peer_died};
+}
+
+bool Group::Member::all_arrived() noexcept {
+  for (; arrived_ < size_; ++arrived_) {
+    // <- GROUP.arrive. A later step is as good, and nobody is in a later epoch: GROUP-2.
+    const std::uint64_t its = place_of(arrived_).arrived.load(acquire("GROUP.arrived"));
+    if (epoch_of(its) != epoch() || step_of(its) < step_) return false;
+  }
+  return true;
+}
+
+// Whether one that has not arrived never will. GROUP-3
+bool Group::Member::is_lost() const noexcept {
+  for (std::uint32_t rank = arrived_; rank < size_; ++rank) {
+    const Place& its = place_of(rank);
+    const std::uint64_t word = its.word.load(acquire("GROUP.out"));  // <- GROUP.gone, .leave, .want
+    const bool is_out = !is_there(word) || epoch_of(word) != epoch();
+    const std::uint64_t arrived = its.arrived.load(acquire("GROUP.arrived"));  // after the word
+    const bool stays = is_out || (epoch_of(arrived) == epoch() && (arrived & stopped_bit) != 0);
+    if (stays && (epoch_of(arrived) != epoch() || step_of(arrived) < step_)) return true;
+  }
+  return false;
+}
+
+// Says that we do no more in this epoch.
+GroupOutcome Group::Member::stop() noexcept {
+  active_ = false;
+  group_.places_[place_].arrived.store(arrival(epoch(), step_) | stopped_bit,
+                                       release("GROUP.stop"));  // -> GROUP.arrived
+  group_.header_->changed.notify_all();
+  return peer_died();
+}
+
+void Group::Member::arrive() noexcept {
+  arrived_ = 0;
+  group_.places_[place_].arrived.store(arrival(epoch(), ++step_),
+                                       release("GROUP.arrive"));  // -> GROUP.arrived
+  group_.header_->changed.notify_all();
+}
+
+std::uint32_t Group::Member::missing() const noexcept {
+  return arrived_ < size_ ? arrived_ : GroupOutcome::nobody_in_particular;
+}
+
+}  // namespace heddle
