@@ -124,14 +124,15 @@ class Group {
   struct Call {
     Word what;    ///< collective, reduction, type, root, whether it is shared
     Word count;   ///< elements
-    Word offset;  ///< of its buffer from the group's memory, if it is shared
-    std::uint64_t reserved[5];
+    Word offset;  ///< of its buffer in the segment, if it is shared
   };
   struct Place {
     Word word;
+    std::uint64_t reserved_0[7];
+    // A line for all that the others look at in a round.
     Word arrived;
-    std::uint64_t reserved[6];
     Call calls[2];  ///< of even and odd collectives
+    std::uint64_t reserved_1;
   };
   struct Header {
     std::uint32_t size;  // these three never change
@@ -144,7 +145,7 @@ class Group {
     std::uint32_t reserved_1[11];
   };
   static_assert(sizeof(Header) == 128 && offsetof(Header, state) == 64);
-  static_assert(sizeof(Call) == 64 && sizeof(Place) == 192 && offsetof(Place, calls) == 64);
+  static_assert(sizeof(Call) == 24 && sizeof(Place) == 128 && offsetof(Place, arrived) == 64);
 
   static std::uint32_t places_for(const Options& options);
   static std::size_t exchange_at(std::uint32_t places);
