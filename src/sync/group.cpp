@@ -33,6 +33,10 @@ std::size_t Group::bytes(const Options& options) {
     refuse("exchange_bytes is a multiple of " + std::to_string(page_bytes) + ", not " +
            std::to_string(options.exchange_bytes));
   }
+  if (options.exchange_bytes / 2 / places < cache_line) {
+    refuse(std::to_string(places) + " places need an exchange_bytes of " +
+           std::to_string(2 * page_bytes) + " or more");
+  }
   return exchange_at(places) + places * options.exchange_bytes;
 }
 
@@ -52,7 +56,7 @@ bool Group::attach(std::span<std::byte> memory) noexcept {
   exchange_bytes_ = header_->exchange_bytes;
   if (size_ == 0 || size_ > place_count_ || place_count_ > most_members ||
       exchange_bytes_ < page_bytes || exchange_bytes_ % page_bytes != 0 ||
-      exchange_bytes_ > memory.size()) {
+      exchange_bytes_ > memory.size() || exchange_bytes_ / 2 / place_count_ < cache_line) {
     return false;
   }
   places_ = reinterpret_cast<Place*>(memory.data() + sizeof(Header));
@@ -74,13 +78,10 @@ std::uint64_t Group::claim() noexcept {
       if (is_there(word)) break;
       // After the word: whoever was dead when an epoch was formed with him is seen in it.
       const std::uint64_t state = look();
-      const bool is_member = (members_of(state) >> i & 1) != 0;
-      if (is_running(state) && is_member) {
-        break_epoch(state, i);
-        continue;
-      }
-      const std::uint64_t mine =
-          pack_place(after(epoch_of(state)), generation_of(word) + 1, peers_->self());
+      if (break_without(i, word, state)) continue;
+      // In no epoch yet: Member::ask.
+      const std::uint64_t none = (epoch_of(state) + epochs - 1) % epochs;
+      const std::uint64_t mine = pack_place(none, generation_of(word) + 1, peers_->self());
       // A release, as every claim is (at `Dead`). -> GROUP.scan
       if (its.compare_exchange(word, mine, release("GROUP.claim"))) return i + 1;
     }
@@ -102,7 +103,7 @@ void Group::try_form() noexcept {
     if (epoch_of(word) == next) {
       asked |= std::uint64_t{1} << i;
       if (is_first && static_cast<std::uint32_t>(std::popcount(asked)) == size_) break;
-    } else if ((members_of(state) >> i & 1) != 0) {
+    } else if (epoch_of(word) == epoch_of(state) && (members_of(state) >> i & 1) != 0) {
       return;  // GROUP-2
     }
   }
@@ -115,10 +116,15 @@ void Group::try_form() noexcept {
 }
 
 void Group::break_epoch(std::uint64_t state, std::uint32_t place) noexcept {
-  // The first one that is found stands for all. In `died` it is before in `state`.
-  std::uint64_t died = header_->died.load(relaxed);
-  if (epoch_of(died) != epoch_of(state)) {
-    header_->died.compare_exchange(died, epoch_of(state) << 50 | (place + 1), relaxed);
+  // The first one that is found stands for all. In `died` it is before in `state`. A slow one does not
+  // put an old epoch over a newer: that had begun before it was written there.
+  std::uint64_t died = header_->died.load(acquire("GROUP.died"));
+  while (epoch_of(died) != epoch_of(state) && look() == state) {
+    if (header_->died.compare_exchange(died, epoch_of(state) << 50 | (place + 1),
+                                       release("GROUP.name"))) {  // -> GROUP.died
+      break;
+    }
+    died = header_->died.load(acquire("GROUP.died"));
   }
   const std::uint64_t broken = pack_state(epoch_of(state), Phase::broken, members_of(state));
   if (header_->state.compare_exchange(state, broken, release("GROUP.broken"))) {
@@ -126,13 +132,22 @@ void Group::break_epoch(std::uint64_t state, std::uint32_t place) noexcept {
   }
 }
 
+// If the running epoch counts on a place: breaks it, when the place still is as `word` says, which is out
+// of every epoch; else somebody has claimed it meanwhile, and may live in that very epoch.
+bool Group::break_without(std::uint32_t place, std::uint64_t word, std::uint64_t state) noexcept {
+  if (!is_running(state) || (members_of(state) >> place & 1) == 0) return false;
+  if (places_[place].word.load(relaxed) == word) break_epoch(state, place);
+  return true;
+}
+
 // Breaks the running epoch if a member is gone, and looks after those that may be.
 void Group::probe(std::uint64_t state) noexcept {
   for (std::uint32_t i = 0; i < place_count_; ++i) {
     if ((members_of(state) >> i & 1) == 0) continue;
-    const std::uint64_t word = places_[i].word.load(acquire("GROUP.reuse"));
+    std::uint64_t word = places_[i].word.load(acquire("GROUP.reuse"));
     if (is_there(word)) peers_->recover_if_dead(owner_of(word));
-    if (is_running(state) && !is_there(places_[i].word.load(relaxed))) break_epoch(state, i);
+    word = places_[i].word.load(relaxed);
+    if (!is_there(word) || epoch_of(word) != epoch_of(state)) break_epoch(state, i);
   }
 }
 
@@ -178,8 +193,7 @@ void Group::repair(std::span<std::byte> memory, const Dead& dead) noexcept {
       if (!is_gone(word) && !its.compare_exchange(word, word | gone_bit, release("GROUP.gone"))) {
         continue;
       }
-      const std::uint64_t state = group.look();
-      if (is_running(state) && (members_of(state) >> i & 1) != 0) group.break_epoch(state, i);
+      group.break_without(i, word | gone_bit, group.look());
       break;
     }
   }
@@ -198,9 +212,10 @@ Group::Member& Group::Member::operator=(Member&& other) noexcept {
 }
 
 void Group::Member::enter(std::uint64_t state) noexcept {
-  state_ = state;
+  // It may be broken already: to us it begins, and the first call says so. GROUP-4
+  state_ = pack_state(epoch_of(state), Phase::running, members_of(state));
   size_ = 0;
-  for (std::uint32_t i = 0; i < most_members; ++i) {
+  for (std::uint32_t i = 0; i < group_.place_count_; ++i) {
     if ((members_of(state) >> i & 1) == 0) continue;
     if (i == place_) rank_ = size_;
     ranks_[size_++] = static_cast<std::uint8_t>(i);
@@ -208,6 +223,17 @@ void Group::Member::enter(std::uint64_t state) noexcept {
   step_ = calls_ = chunks_ = 0;
   arrived_ = 0;
   active_ = false;
+}
+
+// Says that we are in no epoch before `next`, and want that one.
+void Group::Member::ask(std::uint64_t next) noexcept {
+  Place& mine = group_.places_[place_];
+  // Epochs count round: what stands here since the last one of that number must not count in it.
+  if (epoch_of(mine.arrived.load(relaxed)) == next) mine.arrived.store(0, relaxed);
+  const std::uint64_t word = mine.word.load(relaxed);
+  mine.word.store(pack_place(next, generation_of(word), owner_of(word)),
+                  release("GROUP.want"));  // -> GROUP.scan, .out
+  group_.header_->changed.notify_all();    // who waits for a step of ours need not any more
 }
 
 // Waits until an epoch has begun of which this is a member.
@@ -218,11 +244,11 @@ GroupOutcome Group::Member::wait_for_epoch(Deadline deadline) noexcept {
   const auto begun = [&] {
     state = group_.look();
     const std::uint64_t word = mine.load(relaxed);
-    if (epoch_of(state) == epoch_of(word)) {
-      if ((members_of(state) >> place_ & 1) != 0) return true;
-      // It began without us, who came too late for it: the next one, then.
-      mine.store(pack_place(after(epoch_of(state)), generation_of(word), owner_of(word)),
-                 release("GROUP.want"));
+    const std::uint64_t now = epoch_of(state);
+    if (epoch_of(word) == now && (members_of(state) >> place_ & 1) != 0) return true;
+    // Epochs began without us, who came too late for them: the next one, then.
+    if (epoch_of(word) != after(now)) {
+      ask(after(now));
       group_.try_form();
     }
     return false;
@@ -244,12 +270,11 @@ GroupOutcome Group::Member::wait_for_epoch(Deadline deadline) noexcept {
 
 GroupOutcome Group::Member::rebuild(Deadline deadline) noexcept {
   if (!is_member()) return {Status::closed};
-  Word& mine = group_.places_[place_].word;
-  const std::uint64_t word = mine.load(relaxed);
-  if (epoch_of(word) == epoch_of(state_)) {  // else it was called before
+  const std::uint64_t word = group_.places_[place_].word.load(relaxed);
+  if (epoch_of(word) == epoch()) {  // else it was called before
     active_ = false;
-    mine.store(pack_place(after(epoch_of(word)), generation_of(word), owner_of(word)),
-               release("GROUP.want"));  // -> GROUP.scan
+    group_.break_epoch(state_, place_);  // those who wait for us in it wait in vain
+    ask(after(epoch()));
   }
   return wait_for_epoch(deadline);
 }
@@ -257,14 +282,11 @@ GroupOutcome Group::Member::rebuild(Deadline deadline) noexcept {
 void Group::Member::leave() noexcept {
   if (is_member()) {
     Word& mine = group_.places_[place_].word;
-    const std::uint64_t word = mine.load(relaxed);
-    mine.store(pack_place(0, generation_of(word), nobody),
-               release("GROUP.leave"));  // -> GROUP.scan
-    const std::uint64_t state = group_.look();
-    if (is_running(state) && (members_of(state) >> place_ & 1) != 0) {
-      group_.break_epoch(state, place_);
-    }
+    const std::uint64_t left = pack_place(0, generation_of(mine.load(relaxed)), nobody);
+    mine.store(left, release("GROUP.leave"));  // -> GROUP.scan
+    group_.break_without(place_, left, group_.look());
     group_.try_form();
+    group_.header_->changed.notify_all();
   }
   group_.peers_ = nullptr;
 }

@@ -18,9 +18,9 @@
 //   An epoch is a set of members that does not change. Their ranks are the order of their places.
 //   state e           -> e + 1, running, M'  anyone who sees that each living member of e wants e + 1:
 //                                            M' is everyone who does (the first `size` of them, at first)
-//   e, running        -> e, broken           anyone who sees a member of e that is gone, or has left
-//   place             nobody, or gone and no member of a running epoch -> wants e + 1, a newcomer
-//                     wants e -> wants e + 1  its owner: rebuild
+//   e, running        -> e, broken           anyone who sees a member that is out of it
+//   place             nobody, or gone and no member of a running epoch -> a newcomer, wants none
+//                     wants another -> wants e + 1  its owner: to join, or to rebuild
 //                     gone set                recovery.   -> nobody: its owner leaves
 //
 //   A member is out of epoch e when its place is nobody's, gone, or wants another epoch.
@@ -158,6 +158,7 @@ class Group {
   std::uint64_t claim() noexcept;
   void try_form() noexcept;
   void break_epoch(std::uint64_t state, std::uint32_t place) noexcept;
+  bool break_without(std::uint32_t place, std::uint64_t word, std::uint64_t state) noexcept;
   void probe(std::uint64_t state) noexcept;
 
   Peers* peers_ = nullptr;
