@@ -7,6 +7,7 @@
 namespace heddle {
 namespace {
 
+constexpr std::size_t most_bytes = std::size_t{1} << 44;        // of all parts together
 constexpr std::size_t most_chunk_bytes = std::size_t{1} << 18;  // two of each rank fit into a cache
 
 const std::byte* at(const void* base, std::size_t bytes) {
@@ -16,7 +17,7 @@ std::byte* at(void* base, std::size_t bytes) { return static_cast<std::byte*>(ba
 
 // Not by memcpy: glibc's has `rep movsb`, which is several times slower where memory is not aligned.
 void copy_bytes(void* to, const void* from, std::size_t bytes) {
-  if (bytes != 0 && to != from) copy_in(to, from, bytes);
+  if (to != from) copy_plain(to, from, bytes);
 }
 
 bool has_root(Collective what) {
@@ -48,8 +49,7 @@ bool Group::Member::is_valid(const CollectiveCall& call) const noexcept {
   const bool reduces = call.what == Collective::allreduce || call.what == Collective::reduce ||
                        call.what == Collective::reduce_scatter;
   return (!has_root(call.what) || call.root < size_) &&
-         (!reduces || call.type != NumberType::bytes) &&
-         call.count <= (std::size_t{1} << 44) / size_;
+         (!reduces || call.type != NumberType::bytes) && call.count <= most_bytes / size_;
 }
 
 std::size_t Group::Member::bytes_of_all() const noexcept {
@@ -85,11 +85,6 @@ GroupOutcome Group::Member::start(const CollectiveCall& call) noexcept {
   ++chunks_;
   active_ = true;
   announce();
-  if (!valid) {
-    active_ = false;
-    arrive();
-    return {Status::invalid};
-  }
   if (plan_ == Plan::whole) fill();
   arrive();
   return {Status::ready};
@@ -104,8 +99,8 @@ void Group::Member::announce() noexcept {
   const auto* buffer = static_cast<const std::byte*>(call_.out);
   if (plan_ == Plan::unknown && can_be_shared(call_.what) && !segment.empty() &&
       buffer >= segment.data() && buffer + bytes <= segment.data() + segment.size() &&
-      (call_.what != Collective::all_gather ||
-       call_.in == buffer + rank_ * call_.count * element_)) {
+      call_.in ==
+          buffer + (call_.what == Collective::all_gather ? rank_ * call_.count * element_ : 0)) {
     what |= shared_bit;
     its.offset.store(static_cast<std::uint64_t>(buffer - segment.data()), relaxed);
   }
@@ -123,6 +118,7 @@ bool Group::Member::agree() noexcept {
     const Call& its = place_of(rank).calls[parity];
     const std::uint64_t what = its.what.load(relaxed);
     counts_[rank] = its.count.load(relaxed);
+    if (counts_[rank] > most_bytes / size_) return false;  // rule 9 of shared memory
     if ((what & ~shared_bit) != mine) return false;
     if (call_.what == Collective::all_gather_v) {
       longest_ = std::max(longest_, counts_[rank]);
@@ -132,7 +128,7 @@ bool Group::Member::agree() noexcept {
     const std::uint64_t offset = its.offset.load(relaxed);
     all_shared = all_shared && (what & shared_bit) != 0;
     if (!all_shared) continue;
-    // It is another process's word that the buffer lies there: rule 9 of shared memory.
+    // It is another process's word that the buffer lies there: rule 9.
     if (bytes_of_all() > segment.size() || offset > segment.size() - bytes_of_all()) return false;
     shared_[rank] = segment.data() + offset;
   }
@@ -310,13 +306,16 @@ bool Group::Member::finish_round() noexcept {
   if (round_ == 0) {
     const bool was_unknown = plan_ == Plan::unknown;
     if (!agree()) {
-      result_ = {Status::mismatch};
+      result_ = {call_.what == Collective::refused ? Status::invalid : Status::mismatch};
       return true;
     }
-    result_ = {Status::ready};
+    result_ = {call_.what == Collective::refused ? Status::invalid : Status::ready};
     if (call_.what == Collective::all_gather_v) {
       std::size_t sum = 0;
-      for (std::uint32_t q = 0; q < size_; ++q) sum += call_.counts[q] = counts_[q];
+      for (std::uint32_t q = 0; q < size_; ++q) {
+        call_.counts[q] = counts_[q] / call_.unit;
+        sum += counts_[q];
+      }
       if (sum > call_.out_count) result_ = {Status::invalid};  // but the others want our part
     }
     if (was_unknown && plan_ != Plan::shared) {
@@ -339,6 +338,7 @@ GroupOutcome Group::Member::test() noexcept {
   while (all_arrived()) {
     if (finish_round()) return over(result_);
   }
+  if (patience_.may_look()) group_.probe(state_);  // perhaps nobody waits
   if (is_broken() && is_lost()) return stop();
   return {Status::empty, missing()};
 }

@@ -47,6 +47,17 @@ void pause() noexcept;
 std::int64_t now() noexcept;
 void advance_time(std::int64_t nanoseconds) noexcept;
 
+/// Plain accesses, which the explorer is told of, as it is not of memcpy's.
+inline void copy(void* to, const void* from, std::size_t bytes) noexcept {
+  const auto each = [=]<class T>(T) {
+    for (std::size_t i = 0; i < bytes / sizeof(T); ++i) {
+      static_cast<volatile T*>(to)[i] = static_cast<const volatile T*>(from)[i];
+    }
+  };
+  const auto ends = reinterpret_cast<std::uintptr_t>(to) | reinterpret_cast<std::uintptr_t>(from);
+  (ends | bytes) % 8 == 0 ? each(std::uint64_t{}) : each(std::uint8_t{});
+}
+
 }  // namespace model::machine
 
 template <class T>

@@ -18,6 +18,10 @@
 //                 they keep the same promises
 // Source          Boehm 2012, "Can seqlocks get along with programming language memory models?"
 
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
 #include "heddle/base/atomic.hpp"
 #include "heddle/base/copy_fast.hpp"
 #include "heddle/base/copy_words.hpp"
@@ -51,6 +55,17 @@ inline void copy_out(void* to, const void* shared, std::size_t bytes) noexcept {
   words::copy_out(to, shared, bytes);
 #else
   fast::copy(to, shared, bytes);
+#endif
+}
+
+/// Copies memory that nobody writes meanwhile, to where nobody looks: of any alignment, and no byte more.
+inline void copy_plain(void* to, const void* from, std::size_t bytes) noexcept {
+#if defined(HEDDLE_MACHINE)
+  model::machine::copy(to, from, bytes);
+#elif defined(HEDDLE_COPY_BY_WORDS)
+  if (bytes != 0) std::memcpy(to, from, bytes);
+#else
+  fast::copy(to, from, bytes);
 #endif
 }
 

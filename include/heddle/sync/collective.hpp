@@ -64,6 +64,7 @@ struct CollectiveCall {
   void* out = nullptr;
   std::size_t out_count = 0;      ///< all_gather_v: room in `out`
   std::size_t* counts = nullptr;  ///< all_gather_v: each rank's, for its caller
+  std::size_t unit = 1;           ///< in these elements
 };
 
 /// A member's handle. Leaves when it is destroyed, which breaks the epoch for the others. In a forked
@@ -106,7 +107,7 @@ class Group::Member {
   GroupOutcome reduce(std::span<const T> in, std::span<T> out, std::uint32_t root,
                       Reduction reduction = Reduction::sum,
                       Deadline deadline = Deadline::never()) noexcept {
-    if (root == rank_ && out.size() != in.size()) return refuse();
+    if (root == rank_ && out.size() != in.size()) return refuse(deadline);
     return run({.what = Collective::reduce,
                 .reduction = reduction,
                 .type = number_type<T>(),
@@ -121,7 +122,7 @@ class Group::Member {
   GroupOutcome reduce_scatter(std::span<const T> in, std::span<T> out,
                               Reduction reduction = Reduction::sum,
                               Deadline deadline = Deadline::never()) noexcept {
-    if (in.size() != out.size() * size_) return refuse();
+    if (in.size() != out.size() * size_) return refuse(deadline);
     return run({.what = Collective::reduce_scatter,
                 .reduction = reduction,
                 .type = number_type<T>(),
@@ -135,7 +136,7 @@ class Group::Member {
   template <class T>
   GroupOutcome all_gather(std::span<const T> in, std::span<T> out,
                           Deadline deadline = Deadline::never()) noexcept {
-    if (out.size() != in.size() * size_) return refuse();
+    if (out.size() != in.size() * size_) return refuse(deadline);
     return run(bytes_call<T>(Collective::all_gather, 0, in.size(), in.data(), out.data()),
                deadline);
   }
@@ -144,27 +145,26 @@ class Group::Member {
   template <class T>
   GroupOutcome all_gather_v(std::span<const T> in, std::span<T> out, std::span<std::size_t> counts,
                             Deadline deadline = Deadline::never()) noexcept {
-    if (counts.size() != size_) return refuse();
+    if (counts.size() != size_) return refuse(deadline);
     auto call = bytes_call<T>(Collective::all_gather_v, 0, in.size(), in.data(), out.data());
     call.out_count = out.size_bytes();
     call.counts = counts.data();
+    call.unit = sizeof(T);
     for (std::size_t& count : counts) count = 0;
-    const GroupOutcome outcome = run(call, deadline);
-    for (std::size_t& count : counts) count /= sizeof(T);
-    return outcome;
+    return run(call, deadline);
   }
   /// The root's `out` has size() parts as long as `in`; on the others it may be empty.
   template <class T>
   GroupOutcome gather(std::span<const T> in, std::span<T> out, std::uint32_t root,
                       Deadline deadline = Deadline::never()) noexcept {
-    if (root == rank_ && out.size() != in.size() * size_) return refuse();
+    if (root == rank_ && out.size() != in.size() * size_) return refuse(deadline);
     return run(bytes_call<T>(Collective::gather, root, in.size(), in.data(), out.data()), deadline);
   }
   /// The root's `in` has size() parts as long as `out`; on the others it may be empty.
   template <class T>
   GroupOutcome scatter(std::span<const T> in, std::span<T> out, std::uint32_t root,
                        Deadline deadline = Deadline::never()) noexcept {
-    if (root == rank_ && in.size() != out.size() * size_) return refuse();
+    if (root == rank_ && in.size() != out.size() * size_) return refuse(deadline);
     return run(bytes_call<T>(Collective::scatter, root, out.size(), in.data(), out.data()),
                deadline);
   }
@@ -178,7 +178,7 @@ class Group::Member {
   template <class T>
   GroupOutcome all_to_all(std::span<const T> in, std::span<T> out,
                           Deadline deadline = Deadline::never()) noexcept {
-    if (in.size() != out.size() || in.size() % size_ != 0) return refuse();
+    if (in.size() != out.size() || in.size() % size_ != 0) return refuse(deadline);
     return run(bytes_call<T>(Collective::all_to_all, 0, in.size() / size_, in.data(), out.data()),
                deadline);
   }
@@ -228,9 +228,12 @@ class Group::Member {
     static_assert(std::is_trivially_copyable_v<T>, "members exchange bytes between processes");
     return {.what = what, .root = root, .count = count * sizeof(T), .in = in, .out = out};
   }
-  GroupOutcome refuse() noexcept { return start({.what = Collective::refused}); }
+  GroupOutcome refuse(Deadline deadline) noexcept {
+    return run({.what = Collective::refused}, deadline);
+  }
 
   void enter(std::uint64_t state) noexcept;
+  void ask(std::uint64_t next) noexcept;
   GroupOutcome wait_for_epoch(Deadline deadline) noexcept;
   GroupOutcome peer_died() const noexcept;
   bool all_arrived() noexcept;
