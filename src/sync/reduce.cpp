@@ -114,8 +114,6 @@ template <class T, Reduction reduction>
 }
 #endif
 
-enum class Vectors : std::uint8_t { portable, avx2, avx512 };
-
 Vectors find_vectors() noexcept {
 #if defined(__x86_64__)
   __builtin_cpu_init();
@@ -175,10 +173,19 @@ Kernel kernel(NumberType type, Reduction reduction, Vectors vectors) {
 
 }  // namespace
 
+Vectors widest_vectors() noexcept {
+  static const Vectors vectors = find_vectors();
+  return vectors;
+}
+
+void reduce(NumberType type, Reduction reduction, void* out, std::span<const void* const> in,
+            std::size_t count, Vectors vectors) noexcept {
+  kernel(type, reduction, vectors)(out, in, count);
+}
+
 void reduce(NumberType type, Reduction reduction, void* out, std::span<const void* const> in,
             std::size_t count) noexcept {
-  static const Vectors vectors = find_vectors();
-  kernel(type, reduction, vectors)(out, in, count);
+  reduce(type, reduction, out, in, count, widest_vectors());
 }
 
 }  // namespace heddle

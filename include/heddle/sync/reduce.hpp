@@ -76,4 +76,11 @@ constexpr NumberType number_type() {
 void reduce(NumberType type, Reduction reduction, void* out, std::span<const void* const> in,
             std::size_t count) noexcept;
 
+/// What it is compiled for.
+enum class Vectors : std::uint8_t { portable, avx2, avx512 };
+Vectors widest_vectors() noexcept;  ///< of this processor
+/// With those of a chosen width, which the processor must have: to compare them.
+void reduce(NumberType type, Reduction reduction, void* out, std::span<const void* const> in,
+            std::size_t count, Vectors vectors) noexcept;
+
 }  // namespace heddle
