@@ -14,6 +14,7 @@ std::vector<Scenario> slot_scenarios();
 std::vector<Scenario> board_scenarios();
 std::vector<Scenario> queue_scenarios();
 std::vector<Scenario> barrier_scenarios();
+std::vector<Scenario> group_scenarios();
 std::vector<Scenario> wait_scenarios();
 std::vector<Scenario> directory_scenarios();
 std::vector<Scenario> participants_scenarios();
