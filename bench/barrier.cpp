@@ -1,104 +1,104 @@
-// One epoch of a barrier, for all its parties. Epochs come in cycles: a block timed as a whole, for
-// the median (a reading of the clock costs half of what is measured); a block timed one by one, for
-// the tail; and one epoch that is not timed, after which every party looks whether the others are
-// where it is.
+// One epoch of a barrier, for all its parties: barrier_load.hpp.
 
 #include "heddle/sync/barrier.hpp"
 
 #include <fmt/format.h>
 
-#include <array>
 #include <cstdint>
 #include <optional>
 
+#include "barrier_load.hpp"
+#include "case.hpp"
 #include "heddle/shm/segment.hpp"
+#include "heddle/sync/collective.hpp"
 #include "suites.hpp"
 
 namespace heddle::bench {
 namespace {
 
-constexpr int block = 64;
+class BarrierParty {
+ public:
+  static void make(Segment& segment, int parties) {
+    segment.open<Barrier>("barrier", {.parties = static_cast<std::uint32_t>(parties)});
+  }
+  explicit BarrierParty(Segment& segment)
+      : party_(segment.find<Barrier>("barrier").join(deadline_)) {}
 
-template <int parties>
+  void pass() {
+    const Barrier::Outcome outcome = party_.arrive_and_wait(deadline_);
+    ++epoch_;
+    if (outcome.status != Status::ready || outcome.epoch != epoch_) {
+      throw Failure(fmt::format("got {} with number {} in epoch {}", to_string(outcome.status),
+                                outcome.epoch, epoch_));
+    }
+  }
+
+ private:
+  Deadline deadline_ = Deadline::after(std::chrono::seconds(10));
+  Barrier::Party party_;
+  std::uint64_t epoch_ = 0;
+};
+
+class GroupParty {
+ public:
+  static void make(Segment& segment, int parties) {
+    segment.open<Group>("barrier", {.size = static_cast<std::uint32_t>(parties)});
+  }
+  explicit GroupParty(Segment& segment) : member_(segment.find<Group>("barrier").join(deadline_)) {}
+
+  void pass() {
+    const GroupOutcome outcome = member_.barrier(deadline_);
+    if (!outcome) throw Failure(fmt::format("got {}", to_string(outcome.status)));
+  }
+
+ private:
+  Deadline deadline_ = Deadline::after(std::chrono::seconds(10));
+  Group::Member member_;
+};
+
+template <class Party>
 class BarrierContender final : public Contender {
  public:
-  int processes() const override { return parties; }
+  explicit BarrierContender(int parties) : parties_(parties) {}
 
-  // A new barrier for each sample: its first epoch waits until all have joined.
+  int processes() const override { return parties_; }
+
+  // A new one for each sample: its first epoch waits until all have joined.
   void prepare() override {
-    state_.reset();
-    segment_ = Segment::anonymous({.bytes = std::size_t{1} << 16});
-    segment_->open<Barrier>("barrier", {.parties = parties});
+    load_.reset();
+    segment_ = Segment::anonymous({.bytes = std::size_t{64} << 20});
+    Party::make(*segment_, parties_);
   }
 
   void work(Member& member) override {
     Segment segment = Segment::adopt(segment_->fd());
-    Barrier barrier = segment.find<Barrier>("barrier");
-    const Deadline deadline = Deadline::after(std::chrono::seconds(10));
-    Barrier::Party party = barrier.join(deadline);
-    std::uint64_t epoch = 0;
-    const auto pass = [&] {
-      const Barrier::Outcome outcome = party.arrive_and_wait(deadline);
-      ++epoch;
-      if (outcome.status != Status::ready || outcome.epoch != epoch) {
-        member.fail(fmt::format("process {} got {} with number {} in epoch {}", member.rank(),
-                                to_string(outcome.status), outcome.epoch, epoch));
-      }
-    };
-
-    const bool timer = member.rank() == 0;
-    Atomic<std::uint64_t>& mine = state_->progress[static_cast<std::size_t>(member.rank())].cycles;
+    Party party(segment);
     member.start();
-    for (int i = 0; i < block; ++i) pass();
-    for (std::uint64_t cycle = 1; state_->over.load(relaxed) == 0; ++cycle) {
-      const std::uint64_t begin = ticks_before();
-      for (int i = 0; i < block; ++i) pass();
-      if (timer) state_->blocks.add(begin, ticks_after());
-
-      for (int i = 0; i < block; ++i) {
-        const std::uint64_t before = timer ? ticks_before() : 0;
-        pass();
-        if (timer) state_->durations.add(before, ticks_after());
-      }
-
-      // Before the arrival: what is stored here, all see after it.
-      if (timer && member.over()) state_->over.store(1, relaxed);
-      mine.store(cycle, relaxed);
-      pass();
-      for (const Progress& other : state_->progress) {
-        if (other.cycles.load(relaxed) != cycle) member.fail("a party passed before all had come");
-      }
-    }
+    load_->run(rank_of(member), [&] { party.pass(); });
     member.stop();
   }
 
-  Sample result() override {
-    return {nanoseconds(state_->blocks.quantile(0.5) / block), state_->durations};
-  }
+  Sample result() override { return load_->result(); }
 
  private:
-  struct Progress {
-    alignas(64) Atomic<std::uint64_t> cycles;
-  };
-  struct State {
-    std::array<Progress, parties> progress;
-    alignas(64) Atomic<std::uint32_t> over;
-    alignas(64) Histogram blocks;  // the first party's alone, as the next
-    Histogram durations;
-  };
-
-  Shared<State> state_;
+  int parties_;
+  Shared<BarrierLoad> load_;
   std::optional<Segment> segment_;
 };
 
-template <int parties>
-Entry entry() {
-  return {{"barrier", fmt::format("barrier/{}", parties), "heddle", "latency", "ns"},
-          [] { return std::make_unique<BarrierContender<parties>>(); }};
-}
-
 }  // namespace
 
-std::vector<Entry> barrier_suite() { return {entry<2>(), entry<4>()}; }
+std::vector<Entry> barrier_suite() {
+  std::vector<Entry> entries;
+  for (const int parties : {2, 4, 8, 16}) {
+    Case here(entries, "barrier", fmt::format("barrier/{}", parties), latency);
+    here.add<BarrierContender<BarrierParty>>("heddle", parties);
+    here.add<BarrierContender<GroupParty>>("heddle_group", parties);
+    here.compare_with("heddle");
+    // Up to eight also say what becomes of parties that share cores.
+    if (parties > 8) here.needs_processors(static_cast<std::size_t>(parties));
+  }
+  return entries;
+}
 
 }  // namespace heddle::bench

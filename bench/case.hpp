@@ -2,6 +2,7 @@
 
 // Entries of one case, in the order in which they are added.
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -48,7 +49,9 @@ class Case {
   }
   /// Leaves the case out on a machine with fewer processors.
   void needs_processors(std::size_t count) {
-    for (std::size_t i = first_; i < entries_.size(); ++i) entries_[i].processors = count;
+    for (std::size_t i = first_; i < entries_.size(); ++i) {
+      entries_[i].processors = std::max(entries_[i].processors, count);
+    }
   }
 
  private:

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string_view>
 
 #include "queue_death.hpp"
@@ -85,9 +86,21 @@ std::optional<int> parse(int argc, char** argv, Options& options) {
   return std::nullopt;
 }
 
+/// Says what is not measured, and why: once.
+class LeftOut {
+ public:
+  void add(const std::string& what, const std::string& why) {
+    std::string line = fmt::format("heddle_bench: {} is left out: {}\n", what, why);
+    if (said_.insert(line).second) fmt::print(stderr, "{}", line);
+  }
+
+ private:
+  std::set<std::string> said_;
+};
+
 std::vector<Entry> chosen(const Options& options) {
   std::vector<Entry> entries;
-  std::string left_out;
+  LeftOut left_out;
   for (const Suite& suite : all_suites) {
     if (!options.suites.empty() &&
         std::ranges::find(options.suites, suite.name) == options.suites.end()) {
@@ -97,11 +110,9 @@ std::vector<Entry> chosen(const Options& options) {
       if (entry.peer && !options.peers) continue;
       if (entry.label.name.find(options.filter) == std::string::npos) continue;
       if (entry.processors > processors().size()) {
-        if (entry.label.name != left_out) {
-          left_out = entry.label.name;
-          fmt::print(stderr, "heddle_bench: {} is left out: it needs {} processors, here are {}\n",
-                     left_out, entry.processors, processors().size());
-        }
+        left_out.add(
+            fmt::format("what of {} needs {} processors", entry.label.suite, entry.processors),
+            fmt::format("here are {}", processors().size()));
         continue;
       }
       entries.push_back(std::move(entry));
