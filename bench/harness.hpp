@@ -26,11 +26,19 @@ struct Figure {
   double value = 0;
 };
 
+/// The medians of the ranks of a collective.
+struct OverRanks {
+  double avg = 0;
+  double min = 0;
+  double max = 0;
+};
+
 /// What a contender measured in one sample.
 struct Sample {
   double value = 0;                    ///< in the contender's unit
   std::optional<Histogram> durations;  ///< in ticks: only of latencies
   std::vector<Figure> beside{};        ///< the same ones, in the same order, in each sample
+  std::optional<OverRanks> ranks{};    ///< in nanoseconds
 };
 
 /// One implementation of one case, with the shared memory that it needs. It lives in the

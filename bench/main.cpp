@@ -41,6 +41,7 @@ struct Suite {
 constexpr Suite all_suites[] = {{"slot", slot_suite},
                                 {"task_queue", task_queue_suite},
                                 {"barrier", barrier_suite},
+                                {"collective", collective_suite},
                                 {"uncontended", uncontended_suite},
                                 {"copy", copy_suite}};
 

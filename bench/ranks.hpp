@@ -6,6 +6,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <span>
 #include <string>
 
 #include "clock.hpp"
@@ -48,5 +52,45 @@ struct Rank {
 inline Rank rank_of(const Member& member) {
   return {member.rank(), member.size(), ticks_before() + ticks_in(member.length())};
 }
+
+/// Memory of a rank's own, aligned to pages as that of the OSU micro-benchmarks; all of it is there.
+template <class T>
+class Pages {
+ public:
+  explicit Pages(std::size_t count = 0)
+      : count_(count), memory_(std::aligned_alloc(page, (count * sizeof(T) / page + 1) * page)) {
+    if (memory_ == nullptr) throw Failure("no memory for a rank's buffer");
+    std::memset(memory_.get(), 0, count * sizeof(T));
+  }
+  std::span<T> span() const { return {static_cast<T*>(memory_.get()), count_}; }
+
+ private:
+  static constexpr std::size_t page = 4096;
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  std::size_t count_;
+  std::unique_ptr<void, Free> memory_;
+};
+
+/// From which all ranks start at the same moment.
+class StartLine {
+ public:
+  void pass(const Rank& rank) {
+    const std::uint32_t turn = turn_.load(acquire("BENCH.line"));
+    const std::uint32_t came = came_.fetch_add(1, acq_rel("BENCH.line_up")) + 1;
+    if (came == static_cast<std::uint32_t>(rank.of)) {
+      came_.store(0, relaxed);
+      turn_.store(turn + 1, release("BENCH.line"));
+    } else {
+      rank.wait_until("the others to line up",
+                      [&] { return turn_.load(acquire("BENCH.line")) != turn; });
+    }
+  }
+
+ private:
+  alignas(64) Atomic<std::uint32_t> came_;
+  alignas(64) Atomic<std::uint32_t> turn_;
+};
 
 }  // namespace heddle::bench

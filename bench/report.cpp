@@ -33,6 +33,13 @@ std::vector<Row> rows_of(const Measured& contender, const std::vector<const Samp
     rows[0].tail = {nanoseconds(all.quantile(0.99)), nanoseconds(all.quantile(0.999)),
                     nanoseconds(static_cast<double>(all.max()))};
   }
+  if (samples[0]->ranks) {
+    const auto over_samples = [&](double OverRanks::*part) {
+      return row_of([&](const Sample& sample) { return (*sample.ranks).*part; }).median;
+    };
+    rows[0].ranks = {over_samples(&OverRanks::avg), over_samples(&OverRanks::min),
+                     over_samples(&OverRanks::max)};
+  }
   for (std::size_t i = 0; i < samples[0]->beside.size(); ++i) {
     Row row = row_of([&](const Sample& sample) { return sample.beside[i].value; });
     row.label.metric = samples[0]->beside[i].metric;
@@ -175,6 +182,11 @@ nlohmann::ordered_json to_json(const std::vector<Row>& rows) {
       object["p99"] = row.tail->p99;
       object["p999"] = row.tail->p999;
       object["max"] = row.tail->max;
+    }
+    if (row.ranks) {
+      object["ranks_avg"] = row.ranks->avg;
+      object["ranks_min"] = row.ranks->min;
+      object["ranks_max"] = row.ranks->max;
     }
     array.push_back(std::move(object));
   }

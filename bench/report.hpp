@@ -26,7 +26,8 @@ struct Row {
   double median = 0;
   double mad = 0;
   std::size_t runs = 0;
-  std::optional<Tail> tail;  ///< of latencies, over all samples of the group
+  std::optional<Tail> tail;        ///< of latencies, over all samples of the group
+  std::optional<OverRanks> ranks;  ///< medians over the samples
 
   std::string case_name() const { return nearest ? label.name : label.name + "/far"; }
 };

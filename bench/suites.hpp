@@ -13,6 +13,7 @@ std::vector<Entry> slot_suite();
 std::vector<Entry> copy_suite();
 std::vector<Entry> task_queue_suite();
 std::vector<Entry> barrier_suite();
+std::vector<Entry> collective_suite();
 std::vector<Entry> uncontended_suite();
 
 }  // namespace heddle::bench
