@@ -1,4 +1,5 @@
-// Collectives of a group: their latency, and what the machine's memory leaves to be won.
+// Collectives of a group: their latency, what the machine's memory leaves to be won, and what the death
+// of a member costs the others.
 
 #include <fmt/format.h>
 
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "case.hpp"
+#include "collective_death.hpp"
 #include "heddle/base/copy.hpp"
 #include "heddle_group.hpp"
 #include "suites.hpp"
@@ -66,6 +68,8 @@ std::vector<Entry> collective_suite() {
       add(entries, Operation::all_gather, "all_gather", size, ranks);
     }
   }
+  Case(entries, "collective", "allreduce/killed/64MiB", latency, 10)
+      .add<GroupDeath>("heddle", 64 * mib);
   return entries;
 }
 
