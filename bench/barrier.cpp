@@ -13,6 +13,10 @@
 #include "heddle/sync/collective.hpp"
 #include "suites.hpp"
 
+#if HEDDLE_BENCH_PEERS
+#include "peers/launched.hpp"
+#endif
+
 namespace heddle::bench {
 namespace {
 
@@ -94,6 +98,9 @@ std::vector<Entry> barrier_suite() {
     Case here(entries, "barrier", fmt::format("barrier/{}", parties), latency);
     here.add<BarrierContender<BarrierParty>>("heddle", parties);
     here.add<BarrierContender<GroupParty>>("heddle_group", parties);
+#if HEDDLE_BENCH_PEERS
+    add_peers(here, Operation::barrier, parties);
+#endif
     here.compare_with("heddle");
     // Up to eight also say what becomes of parties that share cores.
     if (parties > 8) here.needs_processors(static_cast<std::size_t>(parties));

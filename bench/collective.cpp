@@ -13,6 +13,10 @@
 #include "heddle_group.hpp"
 #include "suites.hpp"
 
+#if HEDDLE_BENCH_PEERS
+#include "peers/launched.hpp"
+#endif
+
 namespace heddle::bench {
 namespace {
 
@@ -33,6 +37,9 @@ void add(std::vector<Entry>& entries, Operation operation, const char* name, con
             size.every);
   here.add<GroupContender>("heddle_shared", operation, ranks, size.bytes, Memory::shared);
   here.add<GroupContender>("heddle_private", operation, ranks, size.bytes, Memory::its_own);
+#if HEDDLE_BENCH_PEERS
+  add_peers(here, operation, ranks, size.bytes);
+#endif
   here.compare_with("heddle_shared");
   // Up to four also say what becomes of ranks that share cores.
   if (ranks > 4) here.needs_processors(static_cast<std::size_t>(ranks));

@@ -69,6 +69,7 @@ struct Entry {
   bool peer = false;           ///< measured only when asked for
   int every = 1;               ///< round in which it measures a sample: a long one takes fewer
   std::size_t processors = 1;  ///< left out on a machine with fewer
+  std::string missing{};       ///< of a peer: why it cannot be measured here
 };
 
 struct Plan {

@@ -110,6 +110,10 @@ std::vector<Entry> chosen(const Options& options) {
     for (Entry& entry : suite.entries()) {
       if (entry.peer && !options.peers) continue;
       if (entry.label.name.find(options.filter) == std::string::npos) continue;
+      if (!entry.missing.empty()) {
+        left_out.add(entry.label.impl, entry.missing);
+        continue;
+      }
       if (entry.processors > processors().size()) {
         left_out.add(
             fmt::format("what of {} needs {} processors", entry.label.suite, entry.processors),

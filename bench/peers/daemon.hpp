@@ -4,13 +4,16 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -49,6 +52,14 @@ class Daemon {
   ~Daemon() { end(); }
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
+
+  /// Until it has ended by itself, but not for long.
+  void wait(std::chrono::milliseconds patience) {
+    const int fd = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
+    pollfd ended{fd, POLLIN, 0};
+    poll(&ended, 1, static_cast<int>(patience.count()));
+    close(fd);
+  }
 
  private:
   bool says(const char* ready, std::string& said) const {
