@@ -28,6 +28,7 @@ struct Options {
   std::vector<std::string> suites;
   std::string filter;
   std::string json;
+  std::string table;
   Plan plan;
   double seconds = Plan{}.time.count();
   bool peers = false;
@@ -67,6 +68,10 @@ std::optional<int> parse(int argc, char** argv, Options& options) {
       ->capture_default_str();
   app.add_option("--json", options.json, "write the rows to this file too; - for standard output")
       ->type_name("FILE");
+  app.add_option("--table", options.table,
+                 "\"collective\": that suite, in tables as the OSU micro-benchmarks print them")
+      ->type_name("NAME")
+      ->check(CLI::IsMember({"collective"}));
   app.add_flag("--list", options.list, "name the cases and their implementations, and end");
   try {
     app.parse(argc, argv);
@@ -83,6 +88,7 @@ std::optional<int> parse(int argc, char** argv, Options& options) {
                "installs them and builds it with them\n");
     return bad_usage;
   }
+  if (!options.table.empty()) options.suites = {options.table};
   options.plan.time = std::chrono::duration<double>(options.seconds);
   return std::nullopt;
 }
@@ -167,7 +173,8 @@ int main(int argc, char** argv) {
 
   try {
     const Report result = report(measure(entries, options.plan));
-    fmt::print(json_on_stdout ? stderr : stdout, "{}", table(result));
+    fmt::print(json_on_stdout ? stderr : stdout, "{}",
+               options.table.empty() ? table(result) : collective_tables(result));
     if (json_on_stdout) fmt::print("{}\n", to_json(result.rows).dump(2));
     if (json) {
       fmt::print(json.get(), "{}\n", to_json(result.rows).dump(2));

@@ -50,6 +50,13 @@ std::vector<Row> rows_of(const Measured& contender, const std::vector<const Samp
   return rows;
 }
 
+/// "64KiB" in bytes.
+double bytes_of(const std::string& size) {
+  const double number = std::stod(size);
+  if (size.ends_with("KiB")) return number * 1024;
+  return size.ends_with("MiB") ? number * 1024 * 1024 : number;
+}
+
 std::string in_words(double value, const std::string& unit) {
   if (unit == "ns") {
     if (value < 1e3) return fmt::format("{:.1f} ns", value);
@@ -167,6 +174,41 @@ std::string table(const Report& report) {
   }
   std::string text = aligned(lines);
   for (const std::string& note : report.notes) text += note + '\n';
+  return text;
+}
+
+std::string collective_tables(const Report& report) {
+  // allreduce/f32/1KiB/2, and perhaps /far: the size is the last but one
+  struct Line {
+    std::string size;
+    const Row* row;
+  };
+  std::vector<std::pair<std::string, std::vector<Line>>> tables;
+  for (const Row& row : report.rows) {
+    const std::string& name = row.label.name;
+    if (!row.ranks) continue;
+    const std::size_t ranks = name.rfind('/');
+    const std::size_t size = name.rfind('/', ranks - 1);
+    const std::string title =
+        fmt::format("{}, {} ranks, {}{}", name.substr(0, size), name.substr(ranks + 1),
+                    row.label.impl, row.nearest ? "" : ", cores far");
+    auto table = std::ranges::find(tables, title, [](const auto& each) { return each.first; });
+    if (table == tables.end()) table = tables.insert(table, {title, {}});
+    table->second.push_back({name.substr(size + 1, ranks - size - 1), &row});
+  }
+  std::string text;
+  for (const auto& [title, lines] : tables) {
+    text += fmt::format("# {}\n{:<12}{:>18}{:>18}{:>18}{:>18}\n", title, "# Size",
+                        "Avg Latency(us)", "Min Latency(us)", "Max Latency(us)", "Bandwidth(MB/s)");
+    for (const auto& [size, row] : lines) {
+      const double bytes = bytes_of(size);
+      text += fmt::format("{:<12.0f}{:>18.2f}{:>18.2f}{:>18.2f}{:>18.2f}\n", bytes,
+                          row->ranks->avg / 1e3, row->ranks->min / 1e3, row->ranks->max / 1e3,
+                          bytes / row->ranks->avg * 1e3);
+    }
+    text += '\n';
+  }
+  for (const std::string& note : report.notes) text += "# " + note + '\n';
   return text;
 }
 

@@ -40,6 +40,8 @@ struct Report {
 Report report(const std::vector<Measured>& measured);
 
 std::string table(const Report& report);
+/// Of collectives alone: one table for each operation, number of ranks and implementation.
+std::string collective_tables(const Report& report);
 nlohmann::ordered_json to_json(const std::vector<Row>& rows);
 
 }  // namespace heddle::bench
