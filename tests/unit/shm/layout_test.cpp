@@ -15,6 +15,7 @@
 #include "heddle/shm/participant.hpp"
 #include "heddle/sync/barrier.hpp"
 #include "heddle/sync/board.hpp"
+#include "heddle/sync/collective.hpp"
 #include "heddle/sync/lease_word.hpp"
 #include "heddle/sync/slot_core.hpp"
 #include "heddle/train/asp.hpp"
@@ -98,6 +99,7 @@ struct LayoutOf {
     ADD(ObjectKind::task_queue);
     ADD(ObjectKind::barrier);
     ADD(ObjectKind::board);
+    ADD(ObjectKind::group);
 
     ADD_STRUCT(SlotCore::Header, value_bytes, buffers, views, publishers, timed, latest, published,
                requested, asked);
@@ -175,6 +177,46 @@ struct LayoutOf {
     ADD(Board::pack(0, bits(14), nobody));
     ADD(Board::pack(0, 0, ten));
     ADD(Board::bytes({.items = 3}));
+
+    ADD_STRUCT(Group::Header, size, places, exchange_bytes, reserved_0, state, died, changed,
+               reserved_1);
+    ADD_STRUCT(Group::Place, word, reserved_0, arrived, calls, reserved_1);
+    ADD_STRUCT(Group::Call, what, count, offset);
+    ADD(Group::pack_state(bits(14), Group::Phase::broken, 0));
+    ADD(Group::pack_state(0, Group::Phase::running, 0));
+    ADD(Group::pack_state(0, Group::Phase::broken, bits(48)));
+    ADD(Group::pack_place(bits(14), 0, nobody));
+    ADD(Group::pack_place(0, bits(39), nobody));
+    ADD(Group::pack_place(0, 0, ten));
+    ADD(Group::gone_bit);
+    ADD(Group::arrival(bits(14), 0));
+    ADD(Group::arrival(0, bits(49)));
+    ADD(Group::stopped_bit);
+    ADD(Group::bytes({.size = 2, .places = 3, .exchange_bytes = page_bytes}));
+    ADD(Group::bytes({.size = 40, .exchange_bytes = 2 * page_bytes}));
+    ADD(Collective::refused);
+    ADD(Collective::barrier);
+    ADD(Collective::allreduce);
+    ADD(Collective::reduce);
+    ADD(Collective::reduce_scatter);
+    ADD(Collective::all_gather);
+    ADD(Collective::all_gather_v);
+    ADD(Collective::gather);
+    ADD(Collective::scatter);
+    ADD(Collective::broadcast);
+    ADD(Collective::all_to_all);
+    ADD(Reduction::sum);
+    ADD(Reduction::mean);
+    ADD(Reduction::min);
+    ADD(Reduction::max);
+    ADD(Reduction::product);
+    ADD(NumberType::float32);
+    ADD(NumberType::float64);
+    ADD(NumberType::int32);
+    ADD(NumberType::int64);
+    ADD(NumberType::bfloat16);
+    ADD(NumberType::float16);
+    ADD(NumberType::bytes);
 
     ADD_STRUCT(WorkerEvent, kind, epoch, step, samples, loss_sum);
     ADD(WorkerEvent::Kind::progress);
