@@ -16,13 +16,15 @@
 //                         arrived at a step after that, and the filler has waited for that step
 //                 COLL-3  in the first round all ranks read what all ranks have called, so all find the
 //                         same: either all go on, or all answer `mismatch`
-// Errors          invalid: this rank's arguments cannot work; the others hear `mismatch`, and nobody is
-//                 left waiting.  mismatch: another collective, reduction, type, root or length on some
+// Errors          invalid: this rank's arguments cannot work, which it hears when all have come to the call;
+//                 the others hear `mismatch`.  mismatch: another collective, reduction, type, root or length on some
 //                 rank; nothing was changed.  busy: one that was started is not over
 // On death        of a member, at any step: peer_died with its rank, from this call and from all until
 //                 rebuild, on every survivor; or ready on all of them, if it had done its part (this one
 //                 they know when each of them has come to the call). What a call that ended badly was to
-//                 change may be changed in part: keep a copy if it must be done again
+//                 change may be changed in part: keep a copy if it must be done again. Slower survivors may
+//                 still write to a shared buffer until rebuild() has returned
+// More            docs/collective.md
 // After a timeout the call goes on in the next wait(); its buffers must live until then
 
 #include <algorithm>
@@ -81,12 +83,13 @@ class Group::Member {
 
   std::uint32_t rank() const noexcept { return rank_; }
   std::uint32_t size() const noexcept { return size_; }
-  /// Counts the sets of members, from 1 on.
+  /// Counts the sets of members, from 1 on, and round after 16,383.
   std::uint64_t epoch() const noexcept { return epoch_of(state_); }
 
   /// The next epoch: of the members that live, and of those who have joined meanwhile; it begins when
   /// every living member has called this. Ranks keep their order and close up. ready, timeout (call it
-  /// again), closed. Whatever was started is over.
+  /// again), closed. Whatever was started is over; who waits for the caller in this epoch hears
+  /// peer_died.
   GroupOutcome rebuild(Deadline deadline = Deadline::never()) noexcept;
   void leave() noexcept;
   bool is_member() const noexcept { return group_.peers_ != nullptr && group_.peers_->present(); }
