@@ -14,12 +14,14 @@
 #include <numeric>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "heddle/shm/segment.hpp"
 #include "heddle/shm/segment_file.hpp"
 #include "heddle/sync/barrier.hpp"
 #include "heddle/sync/board.hpp"
+#include "heddle/sync/collective.hpp"
 #include "heddle/sync/slot.hpp"
 #include "heddle/sync/task_queue.hpp"
 #include "support/every_instruction.hpp"
@@ -780,6 +782,161 @@ struct JoinAsLast : BarrierScene {
 
 TEST_P(EveryInstruction, of_join_as_the_last_to_come) {  // BARRIER-4
   kill_everywhere([] { return JoinAsLast(GetParam()); });
+}
+
+// ---- group --------------------------------------------------------------------------------------
+
+struct GroupScene : Scene {
+  explicit GroupScene(Finder who)
+      : Scene(who, {.bytes = 32 << 10, .participants = 3, .objects = 8}) {}
+
+  Group theirs(Segment& own) const { return own.find<Group>("group"); }
+  static Status of(const GroupOutcome& outcome) { return outcome.status; }
+  // Whoever was a member with the dead is one without it, and goes on.
+  void rebuild_alone() {
+    EXPECT_EQ(of(mine.rebuild(long_enough())), Status::ready);
+    EXPECT_EQ(mine.size(), 1U);
+    EXPECT_EQ(of(mine.barrier(long_enough())), Status::ready);
+    nobody_else_is_left();
+  }
+
+  Group group =
+      segment.open<Group>("group", {.size = 2, .places = 3, .exchange_bytes = page_bytes});
+  Group::Member mine;
+  std::thread joins{[this] { mine = group.join(long_enough()); }};  // when the child has come, too
+};
+
+// The child is the last one that the first epoch waits for.
+struct JoinGroup : GroupScene {
+  using GroupScene::GroupScene;
+  void child() {
+    Segment own = join();
+    Group from = theirs(own);
+    SingleStepped::begin();
+    const Group::Member member = from.join();
+    SingleStepped::end();
+  }
+  void survive(const Death& death) {
+    if (finder == Finder::recover_dead) {
+      EXPECT_LE(segment.recover_dead(), 1U) << "who joins looks, too";
+    }
+    std::thread other([this] {
+      auto member = group.join(long_enough());
+      pass(member, false);
+    });
+    joins.join();
+    pass(mine, true);
+    other.join();
+    EXPECT_TRUE(death.allows(began_with_the_child));
+    EXPECT_EQ(of(mine.barrier(long_enough())), Status::peer_died) << "the other has left";
+    rebuild_alone();
+  }
+  // Until both of us have passed a step.
+  void pass(Group::Member& member, bool is_mine) {
+    for (;;) {
+      const GroupOutcome outcome = member.barrier(long_enough());
+      if (outcome && member.size() == 2) return;
+      EXPECT_TRUE(outcome || outcome.status == Status::peer_died) << to_string(outcome.status);
+      if (is_mine && outcome.status == Status::peer_died) began_with_the_child = true;
+      if (outcome.status == Status::timeout) return;
+      EXPECT_EQ(of(member.rebuild(long_enough())), Status::ready);
+    }
+  }
+  bool began_with_the_child = false;
+};
+
+TEST_P(EveryInstruction, of_join_of_a_group) {  // GROUP-1
+  kill_everywhere([] { return std::make_unique<JoinGroup>(GetParam()); });
+}
+
+// The child is the last one to come to a step.
+struct GroupBarrier : GroupScene {
+  using GroupScene::GroupScene;
+  void child() {
+    Segment own = join();
+    auto member = theirs(own).join();
+    SingleStepped::begin();
+    (void)member.barrier();
+    SingleStepped::end();
+  }
+  void meet() {
+    joins.join();
+    EXPECT_EQ(of(mine.start({})), Status::ready);
+    mine.wait_strategy(WaitStrategy::sleep);
+    EXPECT_EQ(of(mine.wait(a_nap())), Status::timeout);
+  }
+  void survive(const Death& death) {
+    find_dead();
+    const Status told = of(mine.wait(long_enough()));
+    EXPECT_TRUE(told == Status::ready || told == Status::peer_died) << to_string(told);
+    EXPECT_TRUE(death.allows(told == Status::ready));
+    EXPECT_EQ(of(mine.barrier(long_enough())), Status::peer_died);
+    rebuild_alone();
+  }
+};
+
+TEST_P(EveryInstruction, of_a_step_of_a_group) {  // GROUP-3
+  kill_everywhere([] { return std::make_unique<GroupBarrier>(GetParam()); });
+}
+
+struct Allreduce : GroupScene {
+  using GroupScene::GroupScene;
+  void child() {
+    Segment own = join();
+    auto member = theirs(own).join();
+    SingleStepped::begin();
+    (void)member.allreduce(std::span<float>(data));
+    SingleStepped::end();
+  }
+  void meet() {
+    joins.join();
+    EXPECT_EQ(of(mine.start_allreduce(std::span<float>(data))), Status::ready);
+  }
+  void survive(const Death& death) {
+    find_dead();
+    const Status told = of(mine.wait(long_enough()));
+    EXPECT_TRUE(told == Status::ready || told == Status::peer_died) << to_string(told);
+    EXPECT_TRUE(death.allows(told == Status::ready));
+    if (told == Status::ready) {
+      EXPECT_EQ(data, (std::array<float, 5>{2, 4, 6, 8, 10}));
+    }
+    EXPECT_EQ(of(mine.barrier(long_enough())), Status::peer_died);
+    rebuild_alone();
+  }
+  std::array<float, 5> data{1, 2, 3, 4, 5};
+};
+
+TEST_P(EveryInstruction, of_a_small_allreduce) {  // GROUP-3
+  kill_everywhere([] { return std::make_unique<Allreduce>(GetParam()); });
+}
+
+// The child is the last one to ask for the next epoch.
+struct Rebuild : GroupScene {
+  using GroupScene::GroupScene;
+  void child() {
+    Segment own = join();
+    auto member = theirs(own).join();
+    SingleStepped::begin();
+    (void)member.rebuild();
+    SingleStepped::end();
+  }
+  void meet() {
+    joins.join();
+    EXPECT_EQ(of(mine.rebuild(a_nap())), Status::timeout);
+  }
+  void survive(const Death& death) {
+    find_dead();
+    EXPECT_EQ(of(mine.rebuild(long_enough())), Status::ready);
+    EXPECT_TRUE(death.allows(mine.size() == 2)) << mine.size();
+    if (mine.size() == 2) {
+      EXPECT_EQ(of(mine.barrier(long_enough())), Status::peer_died);
+    }
+    rebuild_alone();
+  }
+};
+
+TEST_P(EveryInstruction, of_rebuilding_a_group) {  // GROUP-1 GROUP-2
+  kill_everywhere([] { return std::make_unique<Rebuild>(GetParam()); });
 }
 
 // ---- board --------------------------------------------------------------------------------------

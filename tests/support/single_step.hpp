@@ -156,7 +156,7 @@ struct Death {
   long instructions = 0;  ///< and instructions since then
   bool ended = false;     ///< that was all of it
 
-  bool never_began() const { return calls == 0 && instructions == 0; }
+  bool never_began() const { return calls == 0 && instructions == 0 && !ended; }
   /// Before its first instruction it has not done it, after its last it has.
   bool allows(bool done) const { return done ? !never_began() : !ended; }
 };
@@ -303,8 +303,19 @@ class KillEverywhere {
 
   static bool failed() { return testing::Test::HasFailure(); }
 
+  /// make() gives a scene, or a pointer to one that may not move.
+  template <class Made>
+  static auto& scene_of(Made& made) {
+    if constexpr (requires { *made; }) {
+      return *made;
+    } else {
+      return made;
+    }
+  }
+
   Death kill_at(const Stop& stop) {
-    auto scene = make_();
+    auto made = make_();
+    auto& scene = scene_of(made);
     SingleStepped child([&](Line&) { scene.child(); });
     scene.meet();
     Death death;
