@@ -61,7 +61,7 @@ template <Reduction reduction, class S>
   }
 }
 
-// A block is small enough to stay in the first cache.
+// COLL-1: whoever calls it for whichever part.  A block is small enough to stay in the first cache.
 template <class T, Reduction reduction>
 [[gnu::always_inline]] inline void body(T* out, std::span<const void* const> in,
                                         std::size_t count) {
