@@ -490,7 +490,7 @@ TEST_F(QueueCommands, a_result_that_is_too_long_fails_the_task) {
 TEST_F(QueueCommands, a_handler_that_cannot_run_costs_no_task) {
   expect_refused(2, "there is no program \"no-such-program\" in PATH",
                  queue("work", {"--", "no-such-program"}));
-  const auto pushed = hold("1\n", {"--max-tries", "1"});
+  const auto pushed = hold("1\n", {"--max-tries", "2"});  // being taken counts as a try
   expect_refused(2, "cannot run the handler " + file("none"), queue("work", {"--", file("none")}));
   EXPECT_EQ(stats()["waiting"], 1);
   EXPECT_EQ(stats()["dead_letters"], 0);
