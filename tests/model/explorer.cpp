@@ -237,6 +237,7 @@ class Explorer {
     const Strength strength = strength_of(order, Kind::store);
     Memory::Location& at = locate(address, bytes);
     if (memory_.races_with_reader(self_, at)) race("a store", at);
+    if (order.tag == owned.tag && !memory_.ordered(self_, at, false)) race("an owner's store", at);
     memory_.write(self_, at, value, strength, false);
     changed();
     if (tracing_) note("store", &at, &order, hex(value), strength);

@@ -27,6 +27,7 @@ struct Order {
 };
 
 inline constexpr Order relaxed{model::Strength::relaxed, nullptr};
+inline constexpr Order owned{model::Strength::relaxed, "owned"};  // earlier stores happen before it
 constexpr Order acquire(const char* tag) { return {model::Strength::acquire, tag}; }
 constexpr Order release(const char* tag) { return {model::Strength::release, tag}; }
 constexpr Order acq_rel(const char* tag) { return {model::Strength::acq_rel, tag}; }

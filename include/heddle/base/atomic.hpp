@@ -30,6 +30,9 @@ namespace heddle {
 using Order = std::memory_order;
 
 inline constexpr Order relaxed = std::memory_order_relaxed;
+/// Relaxed too, for a store by who owns the memory: all earlier stores of the word happen before it. (Else
+/// it could lose to one of them. The explorer sees that it is so.)
+inline constexpr Order owned = std::memory_order_relaxed;
 consteval Order acquire(const char* /*edge*/) { return std::memory_order_acquire; }
 consteval Order release(const char* /*edge*/) { return std::memory_order_release; }
 consteval Order acq_rel(const char* /*edge*/) { return std::memory_order_acq_rel; }

@@ -18,7 +18,7 @@ struct In {
   static void move(std::byte* shared, const std::byte* from, std::size_t bytes) noexcept {
     T word = 0;
     std::memcpy(&word, from, bytes);
-    reinterpret_cast<Atomic<T>*>(shared)->store(word, relaxed);
+    reinterpret_cast<Atomic<T>*>(shared)->store(word, owned);
   }
 };
 struct Out {
