@@ -305,6 +305,7 @@ bool LeaseRing::scan_returned(Lease& out) noexcept {
 Status LeaseRing::drain(Lease& out) noexcept {
   std::uint32_t phase = header_->phase.load(acquire("QUEUE.close"));
   if (lease_phase(phase) == LeasePhase::drained) return Status::closed;
+  if (lease_phase(phase) == LeasePhase::open) return Status::empty;  // QUEUE-5: just now
   if (phase != std::exchange(draining_, phase)) drained_ = 0;
   while (drained_ <= mask_) {
     LeaseSlot& slot = at(drained_);

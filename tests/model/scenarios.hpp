@@ -13,6 +13,7 @@ std::vector<Scenario> draft_scenarios();  // and what reviews found in earlier d
 std::vector<Scenario> slot_scenarios();
 std::vector<Scenario> board_scenarios();
 std::vector<Scenario> queue_scenarios();
+std::vector<Scenario> lane_scenarios();    // its lanes, and its reopening
 std::vector<Scenario> barrier_scenarios();
 std::vector<Scenario> group_scenarios();
 std::vector<Scenario> wait_scenarios();

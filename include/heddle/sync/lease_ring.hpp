@@ -62,7 +62,8 @@
 //            in the handle) finds the queue drained. No fence on the way of producers. A dead letter
 //            is at rest too, unless it is held: who asks for it changes its word, sees `phase`,
 //            and puts it back. If it dies, it is a dead letter as before, and never a task. A
-//            reopened ring has another `phase`: a drainer of before cannot set `drained`.
+//            reopened ring has another `phase`: a drainer of before cannot set `drained`, and one
+//            that finds it open has nothing to set.
 //   QUEUE-6  Nobody sleeps past its task or slot: commit, lease and complete are seq_cst, and then
 //            look for sleepers (Event::notify_one_after_rmw has the argument). A slot that became
 //            free out of order cannot be used before the QUEUED or FILLING in front of it is
