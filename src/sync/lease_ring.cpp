@@ -441,9 +441,9 @@ Status LeaseRing::close() noexcept {
 Status LeaseRing::reopen() noexcept {
   if (!peers_->present()) return Status::closed;
   std::uint32_t phase = header_->phase.load(relaxed);
+  // Who sees it open knows nothing by that; who has seen it closed finds the number changed.
   while (lease_phase(phase) != LeasePhase::open &&
-         !header_->phase.compare_exchange(phase, in_phase(phase + 4, LeasePhase::open),
-                                          acq_rel("QUEUE.close"))) {
+         !header_->phase.compare_exchange(phase, in_phase(phase + 4, LeasePhase::open), relaxed)) {
   }
   return Status::ready;
 }

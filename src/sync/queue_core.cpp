@@ -1,6 +1,7 @@
 #include "heddle/sync/queue_core.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 
 #include "heddle/shm/layout.hpp"
@@ -106,13 +107,22 @@ void QueueCore::date(const LeaseRing::Reservation& slot, std::chrono::nanosecond
 }
 
 Status QueueCore::try_lease_from_lanes(LeaseRing::Lease& out, std::uint32_t& lane) noexcept {
+  if (!peers_->present()) return Status::closed;
   bool all_closed = true;
+  std::array<std::uint32_t, QueueShape::most_lanes> phases{};
   for (lane = 0; lane < shape_.lanes; ++lane) {
     const Status got = rings_[lane].try_lease(out);
     if (got == Status::ready) return got;
     all_closed = all_closed && got == Status::closed;
+    if (got == Status::closed) phases[lane] = rings_[lane].phase();
   }
-  return all_closed ? Status::closed : Status::empty;
+  if (!all_closed) return Status::empty;
+  // QUEUE-5: each was drained when it was looked at. If none was opened since, all were at once.
+  for (std::uint32_t i = 0; i < shape_.lanes; ++i) {
+    const bool was_drained = lease_phase(phases[i]) == LeasePhase::drained;
+    if (!was_drained || !rings_[i].is_still_in(phases[i])) return Status::empty;
+  }
+  return Status::closed;
 }
 
 Status QueueCore::lease_from_lanes(LeaseRing::Lease& out, std::uint32_t& lane,

@@ -172,6 +172,42 @@ void close_lanes(Run& run, bool mortal) {
   });
 }
 
+// Two lanes are drained one after the other, but never both at the same time: nobody hears `closed`. Who
+// opens the queue, and who closes it and ends the task of the other lane, know of each other or do not.
+void never_both(Run& run, bool one_does_all) {
+  auto& world = run.ghost<TaskWorld>(run, 3U, two_lanes);
+  Queue& queue = world.queue(run, world.joined(run, 0));
+  check(static_cast<bool>(queue.push(1, Deadline::never(), in_lane_1)), "there is room");
+  auto& task = run.ghost<Task>(queue.pop());
+  check(queue.close() == Status::ready, "");
+  Queue& other = world.queue(run, world.joined(run, 2));
+  auto& pushed = run.ghost<bool>(false);
+  const auto end = [&queue, &task] {
+    check(queue.close() == Status::ready, "");
+    check(task.complete() == Status::ready, "a lease is not lost");
+  };
+  run.process("opener", false, [&other, &pushed, end, one_does_all] {
+    check(other.reopen() == Status::ready, "");
+    check(static_cast<bool>(other.try_push(2)), "it is open");
+    pushed = true;
+    if (one_does_all) end();
+  });
+  if (!one_does_all) {
+    run.process("closer", false, [&pushed, end] {
+      while (!pushed) pause();
+      end();
+    });
+  }
+  Queue& third = world.queue(run, world.joined(run, 1));
+  run.process("consumer", false, [&third] {
+    for (int n = 0; n < 2; ++n) {
+      auto got = third.try_pop();
+      check(got.status() != Status::closed, "QUEUE-5: there always was a task");
+      if (got) return;
+    }
+  });
+}
+
 }  // namespace
 
 std::vector<Scenario> lane_scenarios() {
@@ -193,6 +229,8 @@ std::vector<Scenario> lane_scenarios() {
       {"queue/lanes_dead_closer",
        {.preemptions = 1, .deaths = 1, .stale = 1},
        [](Run& run) { close_lanes(run, true); }},
+      {"queue/lanes_never_both", awake(2, 1), [](Run& run) { never_both(run, true); }},
+      {"queue/lanes_never_both_apart", awake(1, 2), [](Run& run) { never_both(run, false); }},
   };
 }
 

@@ -149,8 +149,11 @@ class LeaseRing {
   Status close() noexcept;
   /// Pushes are taken again. Idempotent. ready, or closed if forked.
   Status reopen() noexcept;
-  bool is_closed() const noexcept {
-    return lease_phase(header_->phase.load(acquire("QUEUE.close"))) != LeasePhase::open;
+  bool is_closed() const noexcept { return lease_phase(phase()) != LeasePhase::open; }
+  std::uint32_t phase() const noexcept { return header_->phase.load(acquire("QUEUE.close")); }
+  /// Whether it is in this phase now: a read-modify-write reads the newest value.
+  bool is_still_in(std::uint32_t phase) noexcept {
+    return header_->phase.fetch_or(0, relaxed) == phase;
   }
 
   /// Takes hold of the dead letter with this ticket: ready, empty when there is none, closed. Nobody
