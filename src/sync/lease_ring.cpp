@@ -370,6 +370,7 @@ Status LeaseRing::Lease::fail(std::string_view reason,
                               std::chrono::nanoseconds delay) const noexcept {
   if (!has_note_) return give_back();
   if (const Status got = begin_ending(); got != Status::ready) return got;
+  fence_after_rmw(release("QUEUE.ending"));  // QUEUE-8: the word, then its note -> QUEUE.report
   LeaseNote& its = note(*slot_);
   std::array<char, LeaseNote::reason_bytes> text{};
   reason.copy(text.data(), text.size());
@@ -574,7 +575,7 @@ std::vector<LeaseReport> LeaseRing::dead_letters() const {
       copy_out(text.data(), its.reason, LeaseNote::reason_bytes);
       report.reason = text.data();
     }
-    fence(acquire("QUEUE.report"));  // what follows would be seen changed, if that was
+    fence(acquire("QUEUE.report"));  // QUEUE-8: what follows is seen changed, if that was
     if (slot.word.load(relaxed) == word.bits()) reports.push_back(std::move(report));
   }
   return reports;

@@ -14,6 +14,7 @@ std::vector<Scenario> slot_scenarios();
 std::vector<Scenario> board_scenarios();
 std::vector<Scenario> queue_scenarios();
 std::vector<Scenario> lane_scenarios();    // its lanes, and its reopening
+std::vector<Scenario> letter_scenarios();  // the queue's dead letters
 std::vector<Scenario> barrier_scenarios();
 std::vector<Scenario> group_scenarios();
 std::vector<Scenario> wait_scenarios();

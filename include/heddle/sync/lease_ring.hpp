@@ -73,6 +73,9 @@
 //   QUEUE-7  Whoever goes past a ticket, by its word or by a hint, knows what those knew who went
 //            before: so the one look of QUEUE-2 is at a word no older than what it stands for, and
 //            `empty` is linearizable. (Relaxed, one could hear `empty` with one's own task waiting.)
+//   QUEUE-8  What is listed of a dead letter was so at one time: whoever takes its slot writes ticket
+//            and note after the claim, behind a release (QUEUE.filling, QUEUE.ending), so who has
+//            read one of these sees the word changed (QUEUE.report). Its worker may be later.
 //
 // On death        FILLING, ABANDONED: FREE, by repair(). A half-written payload is never seen.
 //                 LEASED, ENDING: REQUEUE, by repair(), or DEAD after the last try. The task is done
@@ -261,7 +264,8 @@ class LeaseRing::Reservation {
   void date(std::int64_t now_ns, std::int64_t due_ns) const noexcept {
     note(*slot_).pushed_at.store(static_cast<std::uint64_t>(now_ns), relaxed);
     note(*slot_).due.store(static_cast<std::uint64_t>(due_ns), relaxed);
-    note(*slot_).reason_grant.store(0, relaxed);  // none yet: not that of an older task
+    // None yet: not that of an older task. QUEUE-8
+    note(*slot_).reason_grant.store(0, release("QUEUE.filling"));
   }
 
   /// Publishes the payload. closed in a forked child, lost_lease if we were taken for dead.
@@ -369,7 +373,8 @@ inline Status LeaseRing::claim(Reservation& out, LeaseSlot& slot, LeaseWord free
   }
   tail_ = ticket + 1;
   header_->tail.store(tail_, release("QUEUE.tail"));  // QUEUE-7
-  slot.ticket.store(free.cycle() << shift_ | (ticket & mask_), relaxed);
+  // QUEUE-8: who sees this ticket, or the note, beside an older word sees the claim. -> QUEUE.report
+  slot.ticket.store(free.cycle() << shift_ | (ticket & mask_), release("QUEUE.filling"));
   out.ring_ = header_;
   out.not_empty_ = not_empty_;
   out.peers_ = peers_;
