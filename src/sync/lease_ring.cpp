@@ -404,14 +404,17 @@ Status LeaseRing::Lease::extend() const noexcept {
 bool LeaseRing::expire(LeaseSlot& slot, std::int64_t now_ns) noexcept {
   const LeaseWord word(slot.word.load(acquire("QUEUE.lease")));
   if (word.state() != LeaseState::leased) return false;
-  const LeaseStamp now(now_ns, word, slot.ticket.load(relaxed) >> shift_);
+  const std::uint64_t cycle = slot.ticket.load(relaxed) >> shift_;
+  const LeaseStamp now(now_ns, word, cycle);
   Atomic<std::uint64_t>& leased_at = note(slot).leased_at;
   std::uint64_t bits = leased_at.load(relaxed);
-  if (!LeaseStamp(bits).same_lease(now)) {  // its worker was stopped before it signed: from now on
-    leased_at.compare_exchange(bits, now.bits(), relaxed);
+  if (!LeaseStamp(bits).same_lease(now)) {
+    // Its worker was stopped before it signed: from now on. By a clock that is read after the word:
+    // `now_ns` may be older than the lease.
+    leased_at.compare_exchange(bits, LeaseStamp(monotonic_ns(), word, cycle).bits(), relaxed);
     return false;
   }
-  if (now.ms_since(LeaseStamp(bits)) < lease_timeout_ms_) return false;
+  if (now.ms_since(LeaseStamp(bits)) <= lease_timeout_ms_) return false;  // both were rounded down
   const LeaseState to = after_loss(word, max_tries_);
   std::uint64_t expected = word.bits();
   // -> QUEUE.lease, as if its holder gave it back: what came before this lease.

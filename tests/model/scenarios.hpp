@@ -15,6 +15,7 @@ std::vector<Scenario> board_scenarios();
 std::vector<Scenario> queue_scenarios();
 std::vector<Scenario> lane_scenarios();    // its lanes, and its reopening
 std::vector<Scenario> letter_scenarios();  // the queue's dead letters
+std::vector<Scenario> late_scenarios();    // its delays and timeouts
 std::vector<Scenario> barrier_scenarios();
 std::vector<Scenario> group_scenarios();
 std::vector<Scenario> wait_scenarios();

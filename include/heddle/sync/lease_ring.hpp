@@ -40,8 +40,10 @@
 // Invariants
 //   QUEUE-1  One owner: FILLING, ABANDONED and LEASED are left by their owner alone, or by recovery
 //            once it is dead; LEASED also by expiry, if the ring has a timeout, but ENDING never:
-//            what its owner does between the two happens once a try. The payload is written by FILLING's and ABANDONED's owner, read by
-//            LEASED's.
+//            what its owner does between the two happens once a try. The payload is written by
+//            FILLING's and ABANDONED's owner, read by LEASED's. Of the note each field has such an
+//            owner too, but for worker and leased_at: a stamp names its lease, so that a late one of
+//            an older lease begins the timeout anew, and never ends it early.
 //   QUEUE-2  Tickets are passed in order: producers pass t when its word is FILLING or QUEUED c or
 //            of a later cycle, consumers when it is of a later cycle. So any other state of
 //            cycle c at t says that nothing was pushed at t or later, by one look at one word.
