@@ -596,7 +596,10 @@ bool LeaseRing::has_ended(std::uint64_t ticket) const noexcept {
   const LeaseSlot& slot = at(ticket);
   const LeaseWord word(slot.word.load(acquire("QUEUE.lease")));
   if (slot.ticket.load(relaxed) != ticket) return true;
-  const bool refilled = word.state() == LeaseState::filling && word.ahead_of(cycle_of(ticket)) > 0;
+  // Whose producer has not written its ticket yet, and may have stopped: its id is not given out.
+  const bool unwritten =
+      word.state() == LeaseState::filling || word.state() == LeaseState::abandoned;
+  const bool refilled = unwritten && word.ahead_of(cycle_of(ticket)) > 0;
   return word.state() == LeaseState::free || refilled;
 }
 

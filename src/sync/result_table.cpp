@@ -12,8 +12,9 @@ bool ResultTable::claim(std::uint64_t ticket, std::uint64_t grant, Owner self) n
   for (;;) {
     const State state = state_of(word);
     const std::int64_t laps = ahead(word, ticket);
-    if (laps == 0 && state != State::none) return false;  // RESULT-1
-    if (laps > 0 || state == State::writing) {            // RESULT-3
+    // RESULT-1. (One that has failed and is ended once more: who dropped its letter died over it.)
+    if (laps == 0 && state != State::none && state != State::failed) return false;
+    if (laps > 0 || state == State::writing) {  // RESULT-3
       expired_->fetch_add(1, relaxed);
       return false;
     }

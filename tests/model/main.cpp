@@ -23,7 +23,8 @@ std::vector<Scenario> all_scenarios() {
   std::vector<Scenario> all;
   for (const auto& group :
        {control_scenarios(), draft_scenarios(), wait_scenarios(), participants_scenarios(),
-        directory_scenarios(), slot_scenarios(), board_scenarios(), queue_scenarios(), late_scenarios(), letter_scenarios(), lane_scenarios(),
+        directory_scenarios(), slot_scenarios(), board_scenarios(), queue_scenarios(),
+        letter_scenarios(), late_scenarios(), lane_scenarios(), result_scenarios(),
         barrier_scenarios(), group_scenarios(), bsp_scenarios(), history_scenarios(),
         progress_scenarios()}) {
     all.insert(all.end(), group.begin(), group.end());

@@ -47,9 +47,10 @@ std::vector<Strength> weaker(Strength strength) {
 
 // What the repairs do; WAKE is their futex_wake. (A tag of the ordinary way too is left out in
 // repairs only.)
-constexpr const char* repairs[] = {
-    "SLOT.idle",      "BOARD.finish", "BARRIER.gone", "GROUP.gone", "QUEUE.repair",
-    "QUEUE.returned", "DIR.orphan",   "PART.dead",    "PART.free",  "WAKE"};
+constexpr const char* repairs[] = {"SLOT.idle",       "BOARD.finish", "BARRIER.gone",
+                                   "GROUP.gone",      "QUEUE.repair", "QUEUE.returned",
+                                   "RESULT.repaired", "DIR.orphan",   "PART.dead",
+                                   "PART.free",       "WAKE"};
 
 }  // namespace
 

@@ -13,9 +13,10 @@ std::vector<Scenario> draft_scenarios();  // and what reviews found in earlier d
 std::vector<Scenario> slot_scenarios();
 std::vector<Scenario> board_scenarios();
 std::vector<Scenario> queue_scenarios();
-std::vector<Scenario> lane_scenarios();    // its lanes, and its reopening
 std::vector<Scenario> letter_scenarios();  // the queue's dead letters
 std::vector<Scenario> late_scenarios();    // its delays and timeouts
+std::vector<Scenario> lane_scenarios();    // its lanes, and its reopening
+std::vector<Scenario> result_scenarios();
 std::vector<Scenario> barrier_scenarios();
 std::vector<Scenario> group_scenarios();
 std::vector<Scenario> wait_scenarios();

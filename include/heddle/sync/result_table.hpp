@@ -14,17 +14,23 @@
 //                      -> failed l                fail
 //   writing l, dead    -> none l                  recovery
 //   ready l            -> read l                  who has got it: then it may go without a word
+//   failed l           -> writing l               put: who dropped this letter died before it was gone
 //
 // Invariants      RESULT-1  what is ready for a ticket stays so, byte by byte, until a later lap's:
 //                           a task that is done twice keeps its first result
 //                 RESULT-2  a get never returns bytes of two results
 //                 RESULT-3  entries of two laps never meet in one: who finds its entry being written
-//                           for another lap gives its result up (and counts it as expired)
+//                           for another lap gives its result up (and counts it as expired); whoever
+//                           waits for it hears so when the task has ended. Only with fewer entries
+//                           than slots: else the earlier task keeps the later one's slot
 // Edges           RESULT.ready -> RESULT.get        the bytes
 //                 RESULT.claimed (fence) -> RESULT.recheck (fence): who has copied a byte of a later
 //                 lap sees its claim, as in a Slot (SLOT-2)
+//                 RESULT.repaired -> RESULT.claim: what the dead wrote comes before what others write
 // On death        of who writes: none, by repair, before its task is given to another.  Of who waits:
-//                 nothing.  between ready and the wake: waiters look again every 10 ms
+//                 nothing.  between ready and the wake: waiters look again every 10 ms (and hear of
+//                 what comes without a wake, a dead letter or a result that was given up, in the same
+//                 way)
 // Source          the slot's seqlock, one for each ticket
 
 #include <bit>
