@@ -88,6 +88,39 @@ void queue(Run& run) {
   }
 }
 
+// What a task may come to: each way to end it, a dead letter's, and who asks for the result.
+void queue_ends(Run& run) {
+  using Object = TaskQueue<std::uint64_t>;
+  const Object::Options options{.capacity = 2,
+                                .max_tries = 1,
+                                .lease_timeout = std::chrono::milliseconds(50),
+                                .result_bytes = 8,
+                                .results = 2};
+  auto& world = run.ghost<World<Object>>(run, options, 3U);
+  Peers& first = run.ghost<ModelPeers>(world.participants, 0U);
+  Object filler(world.memory, first);
+  const TaskId letter = filler.push(1).id;
+  static_cast<void>(filler.pop().fail("no"));
+  const TaskId id = filler.push(2).id;
+  static constexpr std::array names{"mortal", "one", "two"};
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    Peers& peers = i == 0 ? first : run.ghost<ModelPeers>(world.participants, i);
+    run.process(names[i], i == 0, [&world, &peers, letter, id, i] {
+      Object its(world.memory, peers);
+      if (i == 0) static_cast<void>(its.retry(letter));
+      if (i == 1) static_cast<void>(its.drop(letter));
+      if (i == 2) static_cast<void>(its.dead_letters());
+      auto task = its.try_pop();
+      if (i == 1) static_cast<void>(task.extend());
+      if (i == 0) static_cast<void>(task.complete(std::uint64_t{7}));
+      if (i == 1) static_cast<void>(task.fail("no"));
+      std::uint64_t result = 0;
+      if (i == 2) static_cast<void>(its.result(id, result, Deadline::now()));
+      if (i == 2) static_cast<void>(its.close()), static_cast<void>(its.reopen());
+    });
+  }
+}
+
 // Arriving and leaving wait for nobody.
 void barrier(Run& run) {
   auto& world = run.ghost<World<Barrier>>(run, Barrier::Options{3, 3}, 3U);
@@ -148,6 +181,7 @@ std::vector<Scenario> progress_scenarios() {
       {"litmus/alone", alone(2, 0, 1), add<false>},
       {"slot/alone", alone(1, 1, 0), slot},
       {"queue/alone", alone(1, 1, 0), queue},
+      {"queue/alone_ends", alone(1, 1, 0), queue_ends},
       {"barrier/alone", alone(1, 1, 0), barrier},
       {"board/alone", alone(2, 1, 0), board},
       {"participants/alone", alone(2, 1, 1), recovery},
