@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-tags=$(grep -rhoE '\b(WAIT|PART|DIR|SLOT|QUEUE|BOARD|BARRIER|GROUP|COLL|BSP|ASP|DATA|MODEL|OPT)-[0-9]+\b' include src | sort -u)
+tags=$(grep -rhoE '\b(WAIT|PART|DIR|SLOT|QUEUE|RESULT|BOARD|BARRIER|GROUP|COLL|BSP|ASP|DATA|MODEL|OPT)-[0-9]+\b' include src | sort -u)
 [[ -n $tags ]] || { echo "check_tags: found no tags at all" >&2; exit 1; }
 failed=0
 for tag in $tags; do
