@@ -4,8 +4,10 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -33,13 +35,22 @@ constexpr auto grace = 2s;  // from SIGTERM to SIGKILL
 constexpr double longest_backoff = 300;
 constexpr std::size_t most_printed = std::size_t{1} << 30;
 
+// Before any task is taken: a start that fails costs it a try.
+std::string runnable(const std::string& handler) {
+  std::string program = find_program(handler);
+  if (access(program.c_str(), X_OK) != 0) {
+    throw_system_error("cannot run the handler \"" + handler + "\"", errno);
+  }
+  return program;
+}
+
 class Work {
  public:
   Work(const QueueWorkOptions& options, StopSignals& signals)
       : options_(options),
         signals_(signals),
         address_(parse_queue_address(options.queue)),
-        program_(find_program(options.handler.front())),
+        program_(runnable(options.handler.front())),
         report_(options.json, signals),
         joined_(join()),
         queue_(joined_.queue().of_bytes(address_, joined_.segment().peers(), "work")),
@@ -156,13 +167,18 @@ class Work {
     }
   }
 
+  bool is_last(std::uint64_t tries) const {
+    const std::uint32_t most = queue_.shape().ring.max_tries;
+    return most != 0 && tries % most == 0;
+  }
+
   void fail(Task<bytes>& task, TaskId id, std::uint64_t tries, const std::string& reason,
             std::span<const std::byte> output) {
     const LeaseRingShape& ring = queue_.shape().ring;
-    const bool is_last = ring.max_tries != 0 && tries % ring.max_tries == 0;
     const double doubled =
         std::ldexp(options_.backoff, static_cast<int>(std::min<std::uint64_t>(tries, 30)) - 1);
-    const double again = is_last ? -1 : (ring.notes ? std::min(doubled, longest_backoff) : 0);
+    const double again =
+        is_last(tries) ? -1 : (ring.notes ? std::min(doubled, longest_backoff) : 0);
     if (task.fail(reason, seconds(std::max(again, 0.0))) == Status::ready) {
       report_.failed(id, tries, reason, again, output);
     } else {
@@ -188,6 +204,7 @@ class Work {
   // signal comes. Who has done its task, has.
   void give_back() {
     std::uint64_t given_back = 0;
+    std::uint64_t dead = 0;
     for (const auto& handler : handlers_) {
       if (handler) handler->child().send_all(SIGTERM);
     }
@@ -201,18 +218,23 @@ class Work {
         const std::size_t printed = handler->printed();
         const bool is_done = ending.code == 0 && ending.signal == 0 && ending.not_started.empty() &&
                              printed <= (keeps_results() ? most_printed_by_one() : 0);
-        if (!is_done || handler->task().complete(handler->output()) != Status::ready) {
-          given_back += handler->task().release() == Status::ready ? 1 : 0;
+        Task<bytes>& task = handler->task();
+        if (!is_done || task.complete(handler->output()) != Status::ready) {
+          const bool last = is_last(task.tries());
+          if (task.release() == Status::ready) ++(last ? dead : given_back);
         }
         handler.reset();
       }
       const timespec pause{0, 1'000'000};
       if (running() != 0) nanosleep(&pause, nullptr);
     }
-    if (given_back == 0) return;
-    std::fprintf(stderr, "heddle: gave %llu task%s back to %s\n",
-                 static_cast<unsigned long long>(given_back), given_back == 1 ? "" : "s",
-                 address_.text().c_str());
+    const auto tell = [&](std::uint64_t count, const char* what) {
+      if (count == 0) return;
+      std::fprintf(stderr, "heddle: %llu task%s of %s %s\n", static_cast<unsigned long long>(count),
+                   count == 1 ? "" : "s", address_.text().c_str(), what);
+    };
+    tell(given_back, "given back");
+    tell(dead, "ended at the last try; see heddle queue dead");
   }
 
   const QueueWorkOptions& options_;
@@ -258,7 +280,7 @@ void add_queue_work(CLI::App& queue, QueueWorkOptions& options) {
       "handlers\n"
       "end, too, and their tasks go to others: so a task may be begun twice, and is done at least "
       "once.\n"
-      "Ctrl-C: handlers end within two seconds, their tasks are given back.\n"
+      "Ctrl-C: handlers end within two seconds, their tasks are given back; a try is used.\n"
       "Ends with 1 if some became dead letters.");
 }
 

@@ -194,7 +194,7 @@ TEST_F(QueueCommands, what_fails_at_every_try_is_a_dead_letter_and_can_be_tried_
   const auto done = fixed.event("done");
   ASSERT_TRUE(done);
   EXPECT_EQ((*done)["id"], 1);
-  EXPECT_GT((*done)["tries"], 2);
+  EXPECT_EQ((*done)["tries"], 3);
   EXPECT_EQ(fixed.join(), 0) << fixed.errors();
 }
 
@@ -268,13 +268,25 @@ TEST_F(QueueCommands, ctrl_c_gives_tasks_back_and_leaves_nothing) {
   EXPECT_EQ(stats()["leased"], 2);
   worker.send(SIGINT);
   EXPECT_EQ(worker.join(), 128 + SIGINT);
-  EXPECT_EQ(worker.errors(), "heddle: gave 2 tasks back to " + queue_ + "\n");
+  EXPECT_EQ(worker.errors(), "heddle: 2 tasks of " + queue_ + " given back\n");
   json left = stats();
   EXPECT_EQ(left["waiting"], 5);
   EXPECT_EQ(left["leased"], 0);
   stop(*pushed);
   EXPECT_EQ((*pushed)->errors(),
             "heddle: 5 tasks of " + queue_ + " went with the segment: nobody else was in it\n");
+}
+
+TEST_F(QueueCommands, ctrl_c_at_a_last_try_leaves_a_dead_letter_and_says_so) {
+  const auto pushed = hold("1\n", {"--max-tries", "1"});
+  Program worker(work("sleep 1000"));
+  ASSERT_TRUE(worker.event("started"));
+  worker.send(SIGINT);
+  EXPECT_EQ(worker.join(), 128 + SIGINT);
+  EXPECT_EQ(worker.errors(),
+            "heddle: 1 task of " + queue_ + " ended at the last try; see heddle queue dead\n");
+  EXPECT_EQ((*pushed)->join(), 1);
+  EXPECT_EQ(run(queue("dead", {"--drop", "all"})), std::vector<std::string>{"dropped 1 task"});
 }
 
 TEST_F(QueueCommands, ctrl_c_does_not_wait_long_for_a_handler_that_does_not_hear) {
@@ -491,7 +503,10 @@ TEST_F(QueueCommands, a_handler_that_cannot_run_costs_no_task) {
   expect_refused(2, "there is no program \"no-such-program\" in PATH",
                  queue("work", {"--", "no-such-program"}));
   const auto pushed = hold("1\n", {"--max-tries", "2"});  // being taken counts as a try
-  expect_refused(2, "cannot run the handler " + file("none"), queue("work", {"--", file("none")}));
+  std::ofstream(file("text")) << "no program";
+  for (const std::string& handler : {file("none"), file("text")}) {
+    expect_refused(2, "cannot run the handler \"" + handler, queue("work", {"--", handler}));
+  }
   EXPECT_EQ(stats()["waiting"], 1);
   EXPECT_EQ(stats()["dead_letters"], 0);
   stop(*pushed);
