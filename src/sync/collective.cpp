@@ -2,33 +2,14 @@
 
 #include <algorithm>
 
-#include "heddle/base/copy.hpp"
-
 namespace heddle {
 namespace {
 
-constexpr std::size_t most_bytes = std::size_t{1} << 44;        // of all parts together
-constexpr std::size_t most_chunk_bytes = std::size_t{1} << 18;  // two of each rank fit into a cache
-
-const std::byte* at(const void* base, std::size_t bytes) {
-  return static_cast<const std::byte*>(base) + bytes;
-}
-std::byte* at(void* base, std::size_t bytes) { return static_cast<std::byte*>(base) + bytes; }
-
-// Not by memcpy: glibc's has `rep movsb`, which is several times slower where memory is not aligned.
-void copy_bytes(void* to, const void* from, std::size_t bytes) {
-  if (to != from) copy_plain(to, from, bytes);
-}
+constexpr std::size_t most_bytes = std::size_t{1} << 44;  // of all parts together
 
 bool has_root(Collective what) {
   return what == Collective::reduce || what == Collective::gather || what == Collective::scatter ||
          what == Collective::broadcast;
-}
-
-// Whether an area is divided among the ranks.
-bool has_parts(Collective what) {
-  return what == Collective::reduce_scatter || what == Collective::scatter ||
-         what == Collective::all_to_all;
 }
 
 bool can_be_shared(Collective what) {
@@ -36,19 +17,162 @@ bool can_be_shared(Collective what) {
          what == Collective::all_gather;
 }
 
-}  // namespace
-
 // {collective:8, reduction:8, type:8, root:16, shared:1}
-static std::uint64_t pack_call(const CollectiveCall& call) {
+std::uint64_t pack_call(const CollectiveCall& call) {
   return static_cast<std::uint64_t>(call.what) | static_cast<std::uint64_t>(call.reduction) << 8 |
          static_cast<std::uint64_t>(call.type) << 16 | std::uint64_t{call.root} << 24;
 }
-static constexpr std::uint64_t shared_bit = std::uint64_t{1} << 40;
+constexpr std::uint64_t shared_bit = std::uint64_t{1} << 40;
+
+}  // namespace
+
+// --- tasks: what was begun, and is done one after the other
+
+// Another one is under way.
+void Group::Member::put_off(std::size_t task, const CollectiveCall& call) noexcept {
+  Task& its = tasks_[task];
+  its.state = Task::State::waits;
+  its.number = ++last_task_;
+  its.call = call;
+}
+
+GroupOutcome Group::Member::begin(const CollectiveCall& call) noexcept {
+  const GroupOutcome begun = enqueue(without_handle, call);
+  wake();
+  return begun;
+}
+
+Group::Member::Started Group::Member::start(const CollectiveCall& call) noexcept {
+  std::size_t task = 0;
+  while (task < most_started && tasks_[task].state != Task::State::free) ++task;
+  if (task == most_started) return {this, task, {Status::busy}};
+  const GroupOutcome begun = enqueue(task, call);
+  while (present_ != none) {
+    const Next now = next();
+    if (now == Next::wait) break;
+    go_on(now);
+  }
+  wake();
+  return {this, task, begun};
+}
+
+// The present task is over; the next one begins.
+void Group::Member::end(const GroupOutcome& outcome) noexcept {
+  Task& its = tasks_[present_];
+  its.outcome = outcome;
+  its.state = its.state == Task::State::abandoned ? Task::State::free : Task::State::over;
+  present_ = none;
+  if (its.number != last_task_) begin_next();
+}
+
+void Group::Member::begin_next() noexcept {
+  for (std::size_t i = 0; i < tasks_.size(); ++i) {
+    const Task& its = tasks_[i];
+    const bool is_due = its.state == Task::State::waits || its.state == Task::State::abandoned;
+    if (is_due && (present_ == none || its.number < tasks_[present_].number)) present_ = i;
+  }
+  if (present_ == none) return;
+  if (is_broken()) {
+    stop();  // GROUP-4
+  } else {
+    call_ = tasks_[present_].call;
+    begin_present();
+  }
+}
+
+void Group::Member::end_all(const GroupOutcome& outcome) noexcept {
+  present_ = none;
+  for (Task& its : tasks_) {
+    if (its.state == Task::State::waits) {
+      its.outcome = outcome;
+      its.state = Task::State::over;
+    } else if (its.state == Task::State::abandoned) {
+      its.state = Task::State::free;
+    }
+  }
+}
+
+void Group::Member::abandon(std::size_t task) noexcept {
+  Task& its = tasks_[task];
+  its.state = its.state == Task::State::waits ? Task::State::abandoned : Task::State::free;
+}
+
+GroupOutcome Group::Member::tell(std::size_t task) noexcept {
+  tasks_[task].state = Task::State::free;
+  return tasks_[task].outcome;
+}
+
+GroupOutcome Group::Member::test(std::size_t task) noexcept {
+  if (!is_member()) return {Status::closed};
+  const Task& its = tasks_[task];
+  if (its.state == Task::State::free) return {Status::invalid};
+  while (present_ != none) {
+    const Next now = next();
+    if (now == Next::wait) break;
+    go_on(now);
+  }
+  wake();
+  if (its.state == Task::State::over) return tell(task);
+  if (patience_.may_look()) group_.probe(state_);  // perhaps nobody waits
+  if (is_broken() && is_lost()) {
+    stop();
+    return tell(task);
+  }
+  return {Status::empty, missing()};
+}
+
+GroupOutcome Group::Member::wait(std::size_t task, Deadline deadline) noexcept {
+  constexpr int looks = 32;  // a tenth of a microsecond: one that is on its way is here by then
+  if (!is_member()) return {Status::closed};
+  const Task& its = tasks_[task];
+  if (its.state == Task::State::free) return {Status::invalid};
+  Next now = Next::wait;
+  bool lost = false;
+  const auto passed = [&] {
+    now = next();
+    return now != Next::wait || (lost = is_broken() && is_lost());
+  };
+  const auto probe = [&] {
+    if (patience_.may_look()) group_.probe(state_);
+    return Status::ready;
+  };
+  while (its.state != Task::State::over) {
+    now = Next::wait;
+    for (int i = 0; i < looks; ++i) {
+      now = next();
+      if (now != Next::wait) break;
+      pause();
+    }
+    if (now == Next::wait) {
+      wake();
+      const Status status =
+          wait_for(group_.header_->changed, deadline, strategy_, passed, probe, &patience_);
+      if (status != Status::ready) return {status, missing()};
+    }
+    if (lost) {
+      stop();
+    } else {
+      go_on(now);
+    }
+  }
+  wake();
+  return tell(task);
+}
+
+// Others may sleep until they see what we have said. It is not done at once: as long as it takes for
+// that to leave this core, so long a fence would keep us from looking at what they say.
+void Group::Member::wake() noexcept {
+  if (!owes_wake_) return;
+  owes_wake_ = false;
+  group_.header_->changed.notify_all();
+}
+
+// --- the present call
 
 bool Group::Member::is_valid(const CollectiveCall& call) const noexcept {
   const bool reduces = call.what == Collective::allreduce || call.what == Collective::reduce ||
                        call.what == Collective::reduce_scatter;
-  return (!has_root(call.what) || call.root < size_) &&
+  return call.what != Collective::refused && (!has_root(call.what) || call.root < size_) &&
          (!reduces || call.type != NumberType::bytes) && call.count <= most_bytes / size_;
 }
 
@@ -56,308 +180,195 @@ std::size_t Group::Member::bytes_of_all() const noexcept {
   return call_.count * element_ * (call_.what == Collective::all_gather ? size_ : 1);
 }
 
-bool Group::Member::is_small() const noexcept {
-  return call_.what != Collective::all_gather_v && longest_ <= chunk_ &&
-         longest_ * element_ * (has_parts(call_.what) ? size_ : 1) <= small_bytes;
-}
-
-std::byte* Group::Member::area(std::uint32_t rank) const noexcept {
-  const std::size_t half = group_.exchange_bytes_ / 2;
-  return group_.exchange_ + ranks_[rank] * group_.exchange_bytes_ + (chunks_ & 1) * half;
-}
-
-GroupOutcome Group::Member::start(const CollectiveCall& call) noexcept {
-  if (!is_member()) return {Status::closed};
-  if (active_) return {Status::busy};
-  if (is_broken()) return stop();
-  call_ = call;
-  const bool valid = call.what != Collective::refused && is_valid(call);
-  if (!valid) call_ = {.what = Collective::refused};
+void Group::Member::begin_present() noexcept {
+  if (!is_valid(call_)) call_ = refused;
   element_ = size_of(call_.type);
   longest_ = call_.count;
-  const std::size_t parts = has_parts(call_.what) ? size_ : 1;
-  const std::size_t part_bytes =
-      std::min(group_.exchange_bytes_ / 2, most_chunk_bytes) / parts / 64 * 64;
-  chunk_ = part_bytes / element_;
-  plan_ = is_small() ? Plan::whole : Plan::unknown;
-  round_ = 0;
-  rounds_ = 1;
-  ++chunks_;
-  active_ = true;
+  agreed_ = false;
+  seen_ = 0;
+  ++called_;
+  first_ = filled_ = reduced_ = gathered_ = ++chunks_;
+
+  const bool has_parts = call_.what == Collective::reduce_scatter ||
+                         call_.what == Collective::scatter || call_.what == Collective::all_to_all;
+  const std::size_t parts = has_parts ? size_ : 1;
+  const std::size_t bytes = longest_ * parts * element_;
+  const Cells& cells = group_.cells_;
+  if (call_.what != Collective::all_gather_v && bytes <= cells.small) {
+    plan_ = Plan::whole;
+    store_ = bytes <= Call::tiny_bytes ? Store::tiny : Store::small;
+    chunk_ = longest_;
+    fill(first_);
+  } else {
+    plan_ = Plan::unknown;
+    store_ = Store::ring;
+    chunk_ = cells.large / parts / least_part * least_part / element_;
+  }
   announce();
-  if (plan_ == Plan::whole) fill();
-  arrive();
-  return {Status::ready};
 }
 
-// What the others compare in the first round: COLL-3.
+// What the others compare when all have called: COLL-3.
 void Group::Member::announce() noexcept {
-  Call& its = group_.places_[place_].calls[calls_++ & 1];
-  std::uint64_t what = pack_call(call_);
-  const auto segment = group_.peers_->mapping();
-  const std::size_t bytes = bytes_of_all();
-  const auto* buffer = static_cast<const std::byte*>(call_.out);
-  if (plan_ == Plan::unknown && can_be_shared(call_.what) && !segment.empty() &&
-      buffer >= segment.data() && buffer + bytes <= segment.data() + segment.size() &&
-      call_.in ==
-          buffer + (call_.what == Collective::all_gather ? rank_ * call_.count * element_ : 0)) {
-    what |= shared_bit;
-    its.offset.store(static_cast<std::uint64_t>(buffer - segment.data()), relaxed);
+  Call& its = group_.places_[place_].calls[called_ & 1];
+  what_ = pack_call(call_);
+  std::uint64_t what = what_;
+  if (plan_ == Plan::unknown && can_be_shared(call_.what)) {
+    const auto segment = group_.peers_->mapping();
+    const auto* buffer = static_cast<const std::byte*>(call_.out);
+    const std::size_t ours =
+        call_.what == Collective::all_gather ? rank_ * call_.count * element_ : 0;
+    if (!segment.empty() && buffer >= segment.data() &&
+        buffer + bytes_of_all() <= segment.data() + segment.size() && call_.in == buffer + ours) {
+      what |= shared_bit;
+      its.offset.store(static_cast<std::uint64_t>(buffer - segment.data()), relaxed);
+    }
   }
   its.what.store(what, relaxed);
   its.count.store(call_.count, relaxed);
+  its.number.store(pack_count(epoch(), called_), release("GROUP.arrive"));  // -> GROUP.arrived
+  owes_wake_ = true;
+}
+
+bool Group::Member::all_have_called() noexcept {
+  for (; seen_ < size_; ++seen_) {
+    // <- GROUP.arrive. It is no later one: for that, we had to have called this one.
+    const std::uint64_t its =
+        place_of(seen_).calls[called_ & 1].number.load(acquire("GROUP.arrived"));
+    if (!has_reached(its, epoch(), called_)) return false;
+  }
+  return true;
 }
 
 // Whether all have called the same; then it is clear how to do it.
 bool Group::Member::agree() noexcept {
-  const std::uint64_t parity = (calls_ - 1) & 1;
-  const std::uint64_t mine = pack_call(call_);
   const auto segment = group_.peers_->mapping();
   bool all_shared = plan_ == Plan::unknown;
   for (std::uint32_t rank = 0; rank < size_; ++rank) {
-    const Call& its = place_of(rank).calls[parity];
+    const Call& its = place_of(rank).calls[called_ & 1];
     const std::uint64_t what = its.what.load(relaxed);
-    counts_[rank] = its.count.load(relaxed);
-    if (counts_[rank] > most_bytes / size_) return false;  // rule 9 of shared memory
-    if ((what & ~shared_bit) != mine) return false;
+    const std::uint64_t count = its.count.load(relaxed);
+    if ((what & ~shared_bit) != what_) return false;
     if (call_.what == Collective::all_gather_v) {
-      longest_ = std::max(longest_, counts_[rank]);
-    } else if (counts_[rank] != call_.count) {
+      if (count > most_bytes / size_) return false;  // rule 9 of shared memory
+      counts_[rank] = count;
+      longest_ = std::max<std::size_t>(longest_, count);
+    } else if (count != call_.count) {
       return false;
     }
-    const std::uint64_t offset = its.offset.load(relaxed);
     all_shared = all_shared && (what & shared_bit) != 0;
     if (!all_shared) continue;
     // It is another process's word that the buffer lies there: rule 9.
+    const std::uint64_t offset = its.offset.load(relaxed);
     if (bytes_of_all() > segment.size() || offset > segment.size() - bytes_of_all()) return false;
     shared_[rank] = segment.data() + offset;
   }
-  if (plan_ != Plan::unknown) return true;
-  plan_ = all_shared                                         ? Plan::shared
-          : call_.what == Collective::allreduce && size_ > 2 ? Plan::striped
-                                                             : Plan::staged;
-  if (plan_ == Plan::shared) {
-    rounds_ = 2;
-    return true;
+  if (plan_ == Plan::unknown) {
+    plan_ = all_shared                                         ? Plan::shared
+            : call_.what == Collective::allreduce && size_ > 2 ? Plan::striped
+                                                               : Plan::staged;
+    chunks_ += plan_ == Plan::shared ? 1 : (longest_ + chunk_ - 1) / chunk_;
   }
-  const std::size_t chunks = (longest_ + chunk_ - 1) / chunk_;
-  rounds_ = 1 + chunks * (plan_ == Plan::striped ? 2 : 1);
   return true;
 }
 
-// The elements of each part that the present round moves.
-Group::Member::Piece Group::Member::piece() const noexcept {
-  std::size_t number = 0;
-  if (plan_ == Plan::staged) number = round_ - 1;
-  if (plan_ == Plan::striped) number = (round_ - 1) / 2;
-  const std::size_t from = std::min(number * chunk_, longest_);
-  return {from, std::min(chunk_, longest_ - from)};
-}
-
-void Group::Member::fill() noexcept {
-  if (plan_ == Plan::shared || (plan_ == Plan::striped && round_ % 2 == 0)) return;
-  if (round_ != 0) ++chunks_;  // COLL-2
-  std::byte* const mine = area(rank_);
-  const Piece now = piece();
-  const std::size_t size = now.count * element_;
-  const std::size_t from = now.at * element_;
-  switch (call_.what) {
-    case Collective::refused:
-    case Collective::barrier:
-      return;
-    case Collective::broadcast:
-      if (rank_ == call_.root) copy_bytes(mine, at(call_.in, from), size);
-      return;
-    case Collective::all_gather_v: {
-      const std::size_t left = call_.count - std::min(call_.count, now.at);
-      copy_bytes(mine, at(call_.in, std::min(now.at, call_.count)), std::min(left, now.count));
-      return;
-    }
-    case Collective::scatter:
-      if (rank_ != call_.root) return;
-      [[fallthrough]];
-    case Collective::all_to_all:
-    case Collective::reduce_scatter:
-      for (std::uint32_t q = 0; q < size_; ++q) {
-        copy_bytes(mine + q * chunk_ * element_, at(call_.in, q * call_.count * element_ + from),
-                   size);
-      }
-      return;
-    case Collective::allreduce:
-    case Collective::reduce:
-    case Collective::all_gather:
-    case Collective::gather:
-      copy_bytes(mine, at(call_.in, from), size);
-      return;
+bool Group::Member::all_have(Word Place::* done, std::uint64_t count) noexcept {
+  for (std::uint32_t rank = 0; rank < size_; ++rank) {
+    // <- GROUP.fill, .reduce
+    const std::uint64_t its = (place_of(rank).*done).load(acquire("GROUP.done"));
+    if (!has_reached(its, epoch(), count)) return false;
   }
+  return true;
 }
 
-void Group::Member::drain() noexcept {
-  const Piece now = piece();
-  const std::size_t size = now.count * element_;
-  const std::size_t to = now.at * element_;
-  std::array<const void*, most_members> areas;
-  for (std::uint32_t q = 0; q < size_; ++q) areas[q] = area(q);
-  const std::span all(areas.data(), size_);
-  switch (call_.what) {
-    case Collective::refused:
-    case Collective::barrier:
+bool Group::Member::has_done_its_part(const Place& its) const noexcept {
+  const auto has = [&](const Word& word, std::uint64_t count) {
+    return has_reached(word.load(acquire("GROUP.done")), epoch(), count);
+  };
+  if (!has(its.calls[called_ & 1].number, called_)) return false;
+  if (!agreed_ || plan_ == Plan::whole) return true;
+  return has(plan_ == Plan::staged ? its.filled : its.reduced, chunks_);
+}
+
+// Who has not done what we wait for.
+std::uint32_t Group::Member::missing() const noexcept {
+  if (!agreed_) return seen_;
+  const bool for_reduced = gathered_ < reduced_;
+  for (std::uint32_t rank = 0; rank < size_; ++rank) {
+    const Place& its = place_of(rank);
+    const Word& word = for_reduced ? its.reduced : its.filled;
+    const std::uint64_t count = (for_reduced ? gathered_ : reduced_) + 1;
+    if (!has_reached(word.load(relaxed), epoch(), count)) return rank;
+  }
+  return GroupOutcome::nobody_in_particular;
+}
+
+// What can be done now.
+Group::Member::Next Group::Member::next() noexcept {
+  if (!agreed_) return all_have_called() ? Next::agree : Next::wait;
+  if (gathered_ == chunks_) return Next::end;
+  if (gathered_ < reduced_ && all_have(&Place::reduced, gathered_ + 1)) return Next::gather;
+  if (reduced_ < filled_ && all_have(&Place::filled, reduced_ + 1)) return Next::reduce;
+  if (filled_ < chunks_ && filled_ - gathered_ < group_.cells_.count / 2) return Next::fill;  // COLL-2
+  return Next::wait;
+}
+
+void Group::Member::go_on(Next now) noexcept {
+  Place& mine = group_.places_[place_];
+  const auto say_reduced = [&] {
+    mine.reduced.store(pack_count(epoch(), reduced_), release("GROUP.reduce"));  // -> GROUP.done
+    owes_wake_ = true;
+  };
+  switch (now) {
+    case Next::wait:
       return;
-    case Collective::broadcast:
-      if (rank_ != call_.root) copy_bytes(at(call_.out, to), areas[call_.root], size);
-      return;
-    case Collective::scatter:
-      copy_bytes(at(call_.out, to), at(areas[call_.root], rank_ * chunk_ * element_), size);
-      return;
-    case Collective::all_to_all:
-      for (std::uint32_t q = 0; q < size_; ++q) {
-        copy_bytes(at(call_.out, q * call_.count * element_ + to),
-                   at(areas[q], rank_ * chunk_ * element_), size);
-      }
-      return;
-    case Collective::gather:
-      if (rank_ != call_.root) return;
-      [[fallthrough]];
-    case Collective::all_gather:
-      for (std::uint32_t q = 0; q < size_; ++q) {
-        copy_bytes(at(call_.out, q * call_.count * element_ + to), areas[q], size);
-      }
-      return;
-    case Collective::all_gather_v: {
-      if (result_.status == Status::invalid) return;
-      std::size_t part = 0;
-      for (std::uint32_t q = 0; q < size_; ++q) {
-        const std::size_t left = counts_[q] - std::min(counts_[q], now.at);
-        copy_bytes(at(call_.out, part + std::min(now.at, counts_[q])), areas[q],
-                   std::min(left, now.count));
-        part += counts_[q];
-      }
-      return;
-    }
-    case Collective::reduce_scatter:
-      for (const void*& its : all) its = at(its, rank_ * chunk_ * element_);
-      heddle::reduce(call_.type, call_.reduction, at(call_.out, to), all, now.count);
-      return;
-    case Collective::reduce:
-      if (rank_ != call_.root) return;
-      heddle::reduce(call_.type, call_.reduction, at(call_.out, to), all, now.count);
-      return;
-    case Collective::allreduce:
-      if (plan_ != Plan::striped) {
-        heddle::reduce(call_.type, call_.reduction, at(call_.out, to), all, now.count);
+    case Next::agree:
+      if (!agree()) {
+        const bool ours = call_.what == Collective::refused;
+        end({ours ? Status::invalid : Status::mismatch});
         return;
       }
-      const auto stripe = [&](std::uint32_t q) {
-        const std::size_t unit = 64 / element_;
-        const std::size_t units = (now.count + unit - 1) / unit;
-        const std::size_t begin = std::min(now.count, units * q / size_ * unit);
-        return Piece{begin, std::min(now.count, units * (q + 1) / size_ * unit) - begin};
-      };
-      if (round_ % 2 == 1) {  // our stripe of all, into our own area
-        const Piece ours = stripe(rank_);
-        for (const void*& its : all) its = at(its, ours.at * element_);
-        heddle::reduce(call_.type, call_.reduction, area(rank_) + ours.at * element_, all,
-                       ours.count);
-      } else {
+      agreed_ = true;
+      result_ = {call_.what == Collective::refused ? Status::invalid : Status::ready};
+      if (call_.what == Collective::all_gather_v) {
+        std::size_t sum = 0;
         for (std::uint32_t q = 0; q < size_; ++q) {
-          const Piece theirs = stripe(q);
-          copy_bytes(at(call_.out, to + theirs.at * element_), at(areas[q], theirs.at * element_),
-                     theirs.count * element_);
+          call_.counts[q] = counts_[q] / call_.unit;
+          sum += counts_[q];
         }
+        if (sum > call_.out_count) result_ = {Status::invalid};  // but the others want our part
+      }
+      if (plan_ == Plan::whole) {
+        drain(first_);
+        end(result_);
+      } else if (plan_ == Plan::shared) {
+        use_shared();
+        filled_ = reduced_ = chunks_;
+        say_reduced();
       }
       return;
-  }
-}
-
-// Round 0: all buffers are what their owners have called with. Round 1: all are done.
-void Group::Member::drain_shared() noexcept {
-  if (round_ != 0) return;
-  switch (call_.what) {
-    case Collective::broadcast:
-      if (rank_ != call_.root) copy_bytes(call_.out, shared_[call_.root], bytes_of_all());
+    case Next::gather:
+      ++gathered_;
+      if (plan_ == Plan::striped) gather_stripes(gathered_);
       return;
-    case Collective::all_gather:
-      for (std::uint32_t q = 0; q < size_; ++q) {
-        const std::size_t part = q * call_.count * element_;
-        if (q != rank_) copy_bytes(at(call_.out, part), shared_[q] + part, call_.count * element_);
+    case Next::reduce:
+      ++reduced_;
+      if (plan_ == Plan::striped) {
+        reduce_stripe(reduced_);
+        say_reduced();
+      } else {
+        drain(reduced_);
+        gathered_ = reduced_;
       }
       return;
-    default:
-      break;
-  }
-  // Our stripe, block by block: into our own buffer, and from the cache into the others.
-  constexpr std::size_t block = 8192;
-  const std::size_t unit = 64 / element_;
-  const std::size_t units = (call_.count + unit - 1) / unit;
-  const std::size_t end = std::min(call_.count, units * (rank_ + 1) / size_ * unit) * element_;
-  std::array<const void*, most_members> inputs;
-  for (std::size_t from = units * rank_ / size_ * unit * element_; from < end; from += block) {
-    const std::size_t size = std::min(block, end - from);
-    for (std::uint32_t q = 0; q < size_; ++q) inputs[q] = shared_[q] + from;
-    std::byte* const ours = shared_[rank_] + from;
-    heddle::reduce(call_.type, call_.reduction, ours, std::span(inputs.data(), size_),
-                   size / element_);
-    for (std::uint32_t q = 0; q < size_; ++q) copy_bytes(shared_[q] + from, ours, size);
-  }
-}
-
-// All have arrived. True when it was the last round.
-bool Group::Member::finish_round() noexcept {
-  if (round_ == 0) {
-    const bool was_unknown = plan_ == Plan::unknown;
-    if (!agree()) {
-      result_ = {call_.what == Collective::refused ? Status::invalid : Status::mismatch};
-      return true;
-    }
-    result_ = {call_.what == Collective::refused ? Status::invalid : Status::ready};
-    if (call_.what == Collective::all_gather_v) {
-      std::size_t sum = 0;
-      for (std::uint32_t q = 0; q < size_; ++q) {
-        call_.counts[q] = counts_[q] / call_.unit;
-        sum += counts_[q];
-      }
-      if (sum > call_.out_count) result_ = {Status::invalid};  // but the others want our part
-    }
-    if (was_unknown && plan_ != Plan::shared) {
-      if (++round_ == rounds_) return true;
-      fill();
-      arrive();
-      return false;
-    }
-  }
-  plan_ == Plan::shared ? drain_shared() : drain();
-  if (++round_ == rounds_) return true;
-  fill();
-  arrive();
-  return false;
-}
-
-GroupOutcome Group::Member::test() noexcept {
-  if (!is_member()) return {Status::closed};
-  if (!active_) return {Status::invalid};
-  while (all_arrived()) {
-    if (finish_round()) return over(result_);
-  }
-  if (patience_.may_look()) group_.probe(state_);  // perhaps nobody waits
-  if (is_broken() && is_lost()) return stop();
-  return {Status::empty, missing()};
-}
-
-GroupOutcome Group::Member::wait(Deadline deadline) noexcept {
-  if (!is_member()) return {Status::closed};
-  if (!active_) return {Status::invalid};
-  for (;;) {
-    bool broken = false;
-    const auto passed = [&] { return all_arrived() || (broken = is_broken() && is_lost()); };
-    const auto probe = [&] {
-      if (patience_.may_look()) group_.probe(state_);
-      return Status::ready;
-    };
-    const Status status =
-        wait_for(group_.header_->changed, deadline, strategy_, passed, probe, &patience_);
-    if (status != Status::ready) return {status, missing()};
-    if (broken) return stop();
-    if (finish_round()) return over(result_);
+    case Next::fill:
+      ++filled_;
+      fill(filled_);
+      mine.filled.store(pack_count(epoch(), filled_), release("GROUP.fill"));  // -> GROUP.done
+      owes_wake_ = true;
+      return;
+    case Next::end:
+      end(result_);
+      return;
   }
 }
 

@@ -28,14 +28,15 @@ std::size_t Group::bytes(const Options& options) {
     refuse("it has " + std::to_string(options.size) + " to " + std::to_string(most_members) +
            " places, not " + std::to_string(places));
   }
-  if (options.exchange_bytes < page_bytes || options.exchange_bytes % page_bytes != 0 ||
-      options.exchange_bytes > std::size_t{1} << 40) {
-    refuse("exchange_bytes is a multiple of " + std::to_string(page_bytes) + ", not " +
+  if (options.exchange_bytes % cache_line != 0 || options.exchange_bytes > std::size_t{1} << 40) {
+    refuse("exchange_bytes is a multiple of " + std::to_string(cache_line) + ", not " +
            std::to_string(options.exchange_bytes));
   }
-  if (options.exchange_bytes / 2 / places < cache_line) {
-    refuse(std::to_string(places) + " places need an exchange_bytes of " +
-           std::to_string(2 * page_bytes) + " or more");
+  std::size_t least = least_exchange_bytes;
+  while (cells_of(least).large / places < least_part) least += cache_line;
+  if (options.exchange_bytes < least) {
+    refuse(std::to_string(places) + " places need an exchange_bytes of " + std::to_string(least) +
+           " or more");
   }
   return exchange_at(places) + places * options.exchange_bytes;
 }
@@ -55,10 +56,12 @@ bool Group::attach(std::span<std::byte> memory) noexcept {
   place_count_ = header_->places;
   exchange_bytes_ = header_->exchange_bytes;
   if (size_ == 0 || size_ > place_count_ || place_count_ > most_members ||
-      exchange_bytes_ < page_bytes || exchange_bytes_ % page_bytes != 0 ||
-      exchange_bytes_ > memory.size() || exchange_bytes_ / 2 / place_count_ < cache_line) {
+      exchange_bytes_ < least_exchange_bytes || exchange_bytes_ % cache_line != 0 ||
+      exchange_bytes_ > memory.size()) {
     return false;
   }
+  cells_ = cells_of(exchange_bytes_);
+  if (cells_.large / place_count_ < least_part) return false;
   places_ = reinterpret_cast<Place*>(memory.data() + sizeof(Header));
   exchange_ = memory.data() + exchange_at(place_count_);
   return exchange_at(place_count_) + place_count_ * exchange_bytes_ <= memory.size();
@@ -220,16 +223,17 @@ void Group::Member::enter(std::uint64_t state) noexcept {
     if (i == place_) rank_ = size_;
     ranks_[size_++] = static_cast<std::uint8_t>(i);
   }
-  step_ = calls_ = chunks_ = 0;
-  arrived_ = 0;
-  active_ = false;
+  called_ = chunks_ = 0;
 }
 
 // Says that we are in no epoch before `next`, and want that one.
 void Group::Member::ask(std::uint64_t next) noexcept {
   Place& mine = group_.places_[place_];
   // Epochs count round: what stands here since the last one of that number must not count in it.
-  if (epoch_of(mine.arrived.load(relaxed)) == next) mine.arrived.store(0, relaxed);
+  for (Word* said : {&mine.calls[0].number, &mine.calls[1].number, &mine.filled, &mine.reduced,
+                     &mine.stopped}) {
+    if (epoch_of(said->load(relaxed)) == next) said->store(0, relaxed);
+  }
   const std::uint64_t word = mine.word.load(relaxed);
   mine.word.store(pack_place(next, generation_of(word), owner_of(word)),
                   release("GROUP.want"));  // -> GROUP.scan, .out
@@ -272,7 +276,7 @@ GroupOutcome Group::Member::rebuild(Deadline deadline) noexcept {
   if (!is_member()) return {Status::closed};
   const std::uint64_t word = group_.places_[place_].word.load(relaxed);
   if (epoch_of(word) == epoch()) {  // else it was called before
-    active_ = false;
+    end_all({Status::peer_died});
     group_.break_epoch(state_, place_);  // those who wait for us in it wait in vain
     ask(after(epoch()));
   }
@@ -300,46 +304,27 @@ GroupOutcome Group::Member::peer_died() const noexcept {
   return {Status::peer_died};
 }
 
-bool Group::Member::all_arrived() noexcept {
-  for (; arrived_ < size_; ++arrived_) {
-    // <- GROUP.arrive. A later step is as good, and nobody is in a later epoch: GROUP-2.
-    const std::uint64_t its = place_of(arrived_).arrived.load(acquire("GROUP.arrived"));
-    if (epoch_of(its) != epoch() || step_of(its) < step_) return false;
-  }
-  return true;
-}
-
-// Whether one that has not arrived never will. GROUP-3
+// Whether one that has not done its part of the present call never will. GROUP-3
 bool Group::Member::is_lost() const noexcept {
-  for (std::uint32_t rank = arrived_; rank < size_; ++rank) {
+  for (std::uint32_t rank = 0; rank < size_; ++rank) {
     const Place& its = place_of(rank);
     const std::uint64_t word = its.word.load(acquire("GROUP.out"));  // <- GROUP.gone, .leave, .want
+    const std::uint64_t stopped = its.stopped.load(acquire("GROUP.stopped"));  // <- GROUP.stop
     const bool is_out = !is_there(word) || epoch_of(word) != epoch();
-    const std::uint64_t arrived = its.arrived.load(acquire("GROUP.arrived"));  // after the word
-    const bool stays = is_out || (epoch_of(arrived) == epoch() && (arrived & stopped_bit) != 0);
-    if (stays && (epoch_of(arrived) != epoch() || step_of(arrived) < step_)) return true;
+    // After these, so what it says here is its last word.
+    if ((is_out || has_reached(stopped, epoch(), 1)) && !has_done_its_part(its)) return true;
   }
   return false;
 }
 
 // Says that we do no more in this epoch.
 GroupOutcome Group::Member::stop() noexcept {
-  active_ = false;
-  group_.places_[place_].arrived.store(arrival(epoch(), step_) | stopped_bit,
-                                       release("GROUP.stop"));  // -> GROUP.arrived
+  group_.places_[place_].stopped.store(pack_count(epoch(), 1),
+                                       release("GROUP.stop"));  // -> GROUP.stopped
   group_.header_->changed.notify_all();
-  return peer_died();
-}
-
-void Group::Member::arrive() noexcept {
-  arrived_ = 0;
-  group_.places_[place_].arrived.store(arrival(epoch(), ++step_),
-                                       release("GROUP.arrive"));  // -> GROUP.arrived
-  group_.header_->changed.notify_all();
-}
-
-std::uint32_t Group::Member::missing() const noexcept {
-  return arrived_ < size_ ? arrived_ : GroupOutcome::nobody_in_particular;
+  const GroupOutcome outcome = peer_died();
+  end_all(outcome);
+  return outcome;
 }
 
 }  // namespace heddle

@@ -14,23 +14,6 @@ float16::operator float() const noexcept {
   return static_cast<float>(std::bit_cast<_Float16>(bits));
 }
 
-std::size_t size_of(NumberType type) noexcept {
-  switch (type) {
-    case NumberType::float64:
-    case NumberType::int64:
-      return 8;
-    case NumberType::float32:
-    case NumberType::int32:
-      return 4;
-    case NumberType::bfloat16:
-    case NumberType::float16:
-      return 2;
-    case NumberType::bytes:
-      return 1;
-  }
-  return 1;
-}
-
 namespace {
 
 // What a T is added up as.
@@ -61,36 +44,38 @@ template <Reduction reduction, class S>
   }
 }
 
-// COLL-1: whoever calls it for whichever part.  A block is small enough to stay in the first cache.
+// COLL-1: whoever calls it for whichever part.
 template <class T, Reduction reduction>
 [[gnu::always_inline]] inline void body(T* out, std::span<const void* const> in,
                                         std::size_t count) {
   using S = typename Sum<T>::type;
-  constexpr std::size_t block = 512;
   const auto input = [&](std::size_t k) { return static_cast<const T*>(in[k]); };
+  const auto inputs = static_cast<S>(static_cast<float>(in.size()));
+  const auto finish = [&](S sum) {
+    return static_cast<T>(reduction == Reduction::mean ? sum / inputs : sum);
+  };
+  if (in.size() == 2) {  // no need to keep the sums elsewhere
+    const T* const first = input(0);
+    const T* const second = input(1);
+#pragma GCC ivdep  // `out` is one of them, or neither
+    for (std::size_t i = 0; i < count; ++i) {
+      out[i] = finish(combine<reduction>(static_cast<S>(first[i]), static_cast<S>(second[i])));
+    }
+    return;
+  }
+  constexpr std::size_t block = 512;  // small enough to stay in the first cache
   std::array<S, block> sums;
   for (std::size_t at = 0; at < count; at += block) {
     const std::size_t size = std::min(block, count - at);
-    const T* first = input(0) + at;
-    if (in.size() == 1) {
-      for (std::size_t i = 0; i < size; ++i) sums[i] = static_cast<S>(first[i]);
-    } else {
-      const T* second = input(1) + at;
-      for (std::size_t i = 0; i < size; ++i) {
-        sums[i] = combine<reduction>(static_cast<S>(first[i]), static_cast<S>(second[i]));
-      }
-    }
-    for (std::size_t k = 2; k < in.size(); ++k) {
-      const T* next = input(k) + at;
+    const T* const first = input(0) + at;
+    for (std::size_t i = 0; i < size; ++i) sums[i] = static_cast<S>(first[i]);
+    for (std::size_t k = 1; k < in.size(); ++k) {
+      const T* const next = input(k) + at;
       for (std::size_t i = 0; i < size; ++i) {
         sums[i] = combine<reduction>(sums[i], static_cast<S>(next[i]));
       }
     }
-    if constexpr (reduction == Reduction::mean) {
-      const auto inputs = static_cast<S>(in.size());
-      for (std::size_t i = 0; i < size; ++i) sums[i] = sums[i] / inputs;
-    }
-    for (std::size_t i = 0; i < size; ++i) out[at + i] = static_cast<T>(sums[i]);
+    for (std::size_t i = 0; i < size; ++i) out[at + i] = finish(sums[i]);
   }
 }
 
@@ -128,64 +113,40 @@ Vectors find_vectors() noexcept {
 }
 
 template <class T, Reduction reduction>
-Kernel kernel(Vectors vectors) {
+constexpr std::array<Kernel, 3> by_vectors() {  // in the order of Vectors
 #if defined(__x86_64__)
-  if (vectors == Vectors::avx512) return by_avx512<T, reduction>;
-  if (vectors == Vectors::avx2) return by_avx2<T, reduction>;
+  return {portable<T, reduction>, by_avx2<T, reduction>, by_avx512<T, reduction>};
+#else
+  return {portable<T, reduction>, portable<T, reduction>, portable<T, reduction>};
 #endif
-  static_cast<void>(vectors);
-  return portable<T, reduction>;
 }
-
 template <class T>
-Kernel kernel(Reduction reduction, Vectors vectors) {
-  switch (reduction) {
-    case Reduction::sum:
-      return kernel<T, Reduction::sum>(vectors);
-    case Reduction::mean:
-      return kernel<T, Reduction::mean>(vectors);
-    case Reduction::min:
-      return kernel<T, Reduction::min>(vectors);
-    case Reduction::max:
-      return kernel<T, Reduction::max>(vectors);
-    case Reduction::product:
-      return kernel<T, Reduction::product>(vectors);
-  }
-  return kernel<T, Reduction::sum>(vectors);
+constexpr std::array<std::array<Kernel, 3>, 5> by_reduction() {  // in the order of Reduction
+  return {by_vectors<T, Reduction::sum>(), by_vectors<T, Reduction::mean>(),
+          by_vectors<T, Reduction::min>(), by_vectors<T, Reduction::max>(),
+          by_vectors<T, Reduction::product>()};
 }
+constexpr std::array<std::array<std::array<Kernel, 3>, 5>, 6> kernels{  // and of NumberType
+    by_reduction<float>(),        by_reduction<double>(),   by_reduction<std::int32_t>(),
+    by_reduction<std::int64_t>(), by_reduction<bfloat16>(), by_reduction<float16>()};
 
-Kernel kernel(NumberType type, Reduction reduction, Vectors vectors) {
-  switch (type) {
-    case NumberType::float64:
-      return kernel<double>(reduction, vectors);
-    case NumberType::int32:
-      return kernel<std::int32_t>(reduction, vectors);
-    case NumberType::int64:
-      return kernel<std::int64_t>(reduction, vectors);
-    case NumberType::bfloat16:
-      return kernel<bfloat16>(reduction, vectors);
-    case NumberType::float16:
-      return kernel<float16>(reduction, vectors);
-    default:
-      return kernel<float>(reduction, vectors);
-  }
-}
+const Vectors widest = find_vectors();
 
 }  // namespace
 
 Vectors widest_vectors() noexcept {
-  static const Vectors vectors = find_vectors();
-  return vectors;
+  return widest;
 }
 
 void reduce(NumberType type, Reduction reduction, void* out, std::span<const void* const> in,
             std::size_t count, Vectors vectors) noexcept {
-  kernel(type, reduction, vectors)(out, in, count);
+  const auto of = [](auto value) { return static_cast<std::size_t>(value); };
+  kernels[of(type)][of(reduction)][of(vectors)](out, in, count);
 }
 
 void reduce(NumberType type, Reduction reduction, void* out, std::span<const void* const> in,
             std::size_t count) noexcept {
-  reduce(type, reduction, out, in, count, widest_vectors());
+  reduce(type, reduction, out, in, count, widest);
 }
 
 }  // namespace heddle

@@ -54,7 +54,7 @@ struct World {
 };
 
 Group::Options of(std::uint32_t size, std::uint32_t places = 0) {
-  return {.size = size, .places = places != 0 ? places : size, .exchange_bytes = page_bytes};
+  return {.size = size, .places = places != 0 ? places : size, .exchange_bytes = 512};
 }
 
 bool is_out(const World& world, std::size_t process) {
@@ -87,21 +87,41 @@ void tell(World& world, std::uint64_t epoch, std::size_t call, Status status) {
   check(*known == status, "GROUP-3: a step was passed by some of the survivors");
 }
 
-enum class Kind { one_round, two_rounds, no_data };
+// Data that comes in the line of the call, in a small cell, in chunks through the ring; or none.
+enum class Kind { tiny, small, two_chunks, whole_ring, reduced, no_data };
+// A cell has 8 words, the ring 6 cells.
+constexpr std::size_t words_of(Kind kind) {
+  switch (kind) {
+    case Kind::tiny:
+    case Kind::no_data:
+      return 1;
+    case Kind::small:
+      return 5;
+    case Kind::two_chunks:
+    case Kind::reduced:
+      return 9;
+    case Kind::whole_ring:
+      break;
+  }
+  return 7 * 8;
+}
 
-// One call: gathers a number of each. The areas are plain memory.
+// One call: gathers a number of each, or adds them up. The areas are plain memory.
 GroupOutcome call(World& world, Group::Member& member, std::size_t number, Kind kind) {
   const std::uint64_t mine = member.epoch() * 100 + number * 10 + member.rank();
-  std::array<std::uint64_t, most> all{};
-  std::array<std::size_t, most> counts{};
-  const std::span<const std::uint64_t> in(&mine, 1);
-  const std::span<std::uint64_t> out(all.data(), member.size());
+  const std::size_t words = words_of(kind);
+  std::array<std::uint64_t, words_of(Kind::whole_ring)> own;
+  std::array<std::uint64_t, words_of(Kind::whole_ring) * most> all{};
+  own.fill(mine);
+  std::array<std::int64_t, words_of(Kind::reduced)> sums;
+  sums.fill(static_cast<std::int64_t>(mine));
+  const std::span<const std::uint64_t> in(own.data(), words);
+  const std::span<std::uint64_t> out(all.data(), words * member.size());
   const std::uint64_t epoch = member.epoch();
   const GroupOutcome outcome =
-      kind == Kind::no_data ? member.barrier()
-      : kind == Kind::one_round
-          ? member.all_gather(in, out)
-          : member.all_gather_v(in, out, std::span(counts.data(), member.size()));
+      kind == Kind::no_data   ? member.barrier()
+      : kind == Kind::reduced ? member.allreduce(std::span<std::int64_t>(sums))
+                              : member.all_gather(in, out);
   check(outcome.status == Status::ready || outcome.status == Status::peer_died,
         "a call for ever ends well, or with a death");
   tell(world, epoch, number, outcome.status);
@@ -110,9 +130,22 @@ GroupOutcome call(World& world, Group::Member& member, std::size_t number, Kind 
     if (epoch == 1) check(is_out(world, outcome.rank), "GROUP: one that lives was named");
     return outcome;
   }
-  for (std::uint32_t rank = 0; rank < member.size() && kind != Kind::no_data; ++rank) {
-    check(all[rank] == epoch * 100 + number * 10 + rank,
-          "GROUP: what was done before a step is seen after it");
+  if (kind == Kind::no_data) return outcome;
+  if (kind == Kind::reduced) {
+    std::uint64_t expected = 0;
+    for (std::uint32_t rank = 0; rank < member.size(); ++rank) {
+      expected += epoch * 100 + number * 10 + rank;
+    }
+    for (const std::int64_t sum : sums) {
+      check(sum == static_cast<std::int64_t>(expected), "COLL: the sum of all");
+    }
+    return outcome;
+  }
+  for (std::uint32_t rank = 0; rank < member.size(); ++rank) {
+    for (std::size_t word : {std::size_t{0}, words - 1}) {
+      check(all[rank * words + word] == epoch * 100 + number * 10 + rank,
+            "GROUP: what was done before a step is seen after it");
+    }
   }
   return outcome;
 }
@@ -176,7 +209,7 @@ void rebuild(Run& run, std::uint32_t count) {
         check(member->rebuild().status == Status::ready, "rebuild ends");
         check(member->epoch() == epoch && member->size() == count && member->rank() == i,
               "GROUP-1: the same members again");
-        check(call(world, *member, 0, Kind::one_round).status == Status::ready, "and goes on");
+        check(call(world, *member, 0, Kind::tiny).status == Status::ready, "and goes on");
       }
     });
   }
@@ -189,7 +222,7 @@ void goes(Run& run, bool leaves) {
   const auto members = founded(run, world, 2, founders);
   run.process("waits", false, [&world, &founders, member = members[0]] {
     founders[0]->has_begun = true;
-    check(call(world, *member, 0, Kind::one_round).status == Status::peer_died, "it hears of it");
+    check(call(world, *member, 0, Kind::tiny).status == Status::peer_died, "it hears of it");
     world.out[0] = true;
     check(member->rebuild().status == Status::ready, "rebuild ends");
     member->leave();
@@ -210,7 +243,7 @@ void absent(Run& run, bool leaves) {
   const auto members = founded(run, world, 3, founders);
   run.process("dead", false, [&founders, member = members[0]] {
     founders[0]->has_begun = true;
-    check(member->start({}).status == Status::ready, "it begins");
+    check(member->begin({}).status == Status::ready, "it begins");
     drop_token(self());
   });
   run.process("waits", false, [&world, &founders, member = members[1]] {
@@ -299,7 +332,7 @@ void late_join(Run& run) {
 
 // Others than the members find the dead, at the same time; they may die of it. Nobody wakes by itself.
 void recoverers(Run& run, std::size_t count, std::size_t mortals, bool second) {
-  World& world = calls(run, count, mortals, 2, Kind::one_round, count + 2);
+  World& world = calls(run, count, mortals, 2, Kind::tiny, count + 2);
   for (std::size_t i = 0; i < (second ? 2U : 1U); ++i) {
     auto& supervisor = run.ghost<ModelPeers>(world.participants, count + i);
     run.process(i == 0 ? "supervisor" : "second", false, [&supervisor, mortals] {
@@ -324,17 +357,21 @@ std::vector<Scenario> group_scenarios() {
   return {
       {"group/joiners", awake(2, 1), [](Run& run) { joiners(run, false); }},
       {"group/dead_joiner", deaths(0, 1, 1), [](Run& run) { joiners(run, true); }},
-      {"group/two", awake(2, 2), [](Run& run) { calls(run, 2, 0, 2, one_round); }},
-      {"group/halves", awake(2, 1), [](Run& run) { calls(run, 2, 0, 3, one_round); }},
-      {"group/two_rounds", awake(1, 1), [](Run& run) { calls(run, 2, 0, 2, two_rounds); }},
-      {"group/three", awake(1, 1), [](Run& run) { calls(run, 3, 0, 1, one_round); }},
-      {"group/death", deaths(1, 1, 1), [](Run& run) { calls(run, 2, 1, 2, one_round); }},
-      {"group/death_in_two_rounds", deaths(1, 1, 1),
-       [](Run& run) { calls(run, 2, 1, 2, two_rounds); }},
-      {"group/death_of_three", deaths(1, 0, 1), [](Run& run) { calls(run, 3, 1, 1, one_round); }},
-      {"group/death_of_three_in_two_rounds", deaths(0, 0, 1),
-       [](Run& run) { calls(run, 3, 1, 1, two_rounds); }},
-      {"group/two_deaths", deaths(0, 0, 2), [](Run& run) { calls(run, 3, 2, 1, one_round); }},
+      {"group/two", awake(2, 2), [](Run& run) { calls(run, 2, 0, 2, tiny); }},
+      {"group/halves", awake(2, 1), [](Run& run) { calls(run, 2, 0, 3, tiny); }},
+      {"group/small", awake(1, 1), [](Run& run) { calls(run, 2, 0, 3, small); }},
+      {"group/whole_ring", awake(1, 1), [](Run& run) { calls(run, 2, 0, 1, whole_ring); }},
+      {"group/striped", awake(1, 0), [](Run& run) { calls(run, 3, 0, 1, reduced); }},
+      {"group/death_in_stripes", deaths(0, 0, 1), [](Run& run) { calls(run, 3, 1, 1, reduced); }},
+      {"group/two_chunks", awake(1, 1), [](Run& run) { calls(run, 2, 0, 2, two_chunks); }},
+      {"group/three", awake(1, 1), [](Run& run) { calls(run, 3, 0, 1, tiny); }},
+      {"group/death", deaths(1, 1, 1), [](Run& run) { calls(run, 2, 1, 2, tiny); }},
+      {"group/death_in_two_chunks", deaths(1, 1, 1),
+       [](Run& run) { calls(run, 2, 1, 2, two_chunks); }},
+      {"group/death_of_three", deaths(1, 0, 1), [](Run& run) { calls(run, 3, 1, 1, tiny); }},
+      {"group/death_of_three_in_two_chunks", deaths(0, 0, 1),
+       [](Run& run) { calls(run, 3, 1, 1, two_chunks); }},
+      {"group/two_deaths", deaths(0, 0, 2), [](Run& run) { calls(run, 3, 2, 1, tiny); }},
       {"group/rebuild", awake(1, 1), [](Run& run) { rebuild(run, 2); }},
       {"group/rebuild_of_three", awake(1, 0), [](Run& run) { rebuild(run, 3); }},
       {"group/names", {.preemptions = 1, .stale = 1}, named},
@@ -342,7 +379,7 @@ std::vector<Scenario> group_scenarios() {
       {"group/asked", awake(2, 1), [](Run& run) { goes(run, false); }},
       {"group/absent_leaves", awake(2, 0), [](Run& run) { absent(run, true); }},
       {"group/absent_asks", awake(2, 0), [](Run& run) { absent(run, false); }},
-      {"group/newcomer", deaths(1, 0, 1), [](Run& run) { newcomer(run, 2, one_round); }},
+      {"group/newcomer", deaths(1, 0, 1), [](Run& run) { newcomer(run, 2, tiny); }},
       {"group/late_join", awake(2, 1), late_join},
       {"group/recoverer", deaths(1, 0, 1), [](Run& run) { recoverers(run, 2, 1, false); }},
       {"group/two_recoverers", deaths(0, 1, 1), [](Run& run) { recoverers(run, 2, 1, true); }},

@@ -861,7 +861,7 @@ struct GroupBarrier : GroupScene {
   }
   void meet() {
     joins.join();
-    EXPECT_EQ(of(mine.start({})), Status::ready);
+    EXPECT_EQ(of(mine.begin({})), Status::ready);
     mine.wait_strategy(WaitStrategy::sleep);
     EXPECT_EQ(of(mine.wait(a_nap())), Status::timeout);
   }
@@ -881,6 +881,13 @@ TEST_P(EveryInstruction, of_a_step_of_a_group) {  // GROUP-3
 
 struct Allreduce : GroupScene {
   using GroupScene::GroupScene;
+  static CollectiveCall allreduce_of(std::span<float> of_mine) {
+    return {.what = Collective::allreduce,
+            .type = NumberType::float32,
+            .count = of_mine.size(),
+            .in = of_mine.data(),
+            .out = of_mine.data()};
+  }
   void child() {
     Segment own = join();
     auto member = theirs(own).join();
@@ -890,7 +897,7 @@ struct Allreduce : GroupScene {
   }
   void meet() {
     joins.join();
-    EXPECT_EQ(of(mine.start_allreduce(std::span<float>(data))), Status::ready);
+    EXPECT_EQ(of(mine.begin(allreduce_of(data))), Status::ready);
   }
   void survive(const Death& death) {
     find_dead();

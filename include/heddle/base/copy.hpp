@@ -69,6 +69,15 @@ inline void copy_plain(void* to, const void* from, std::size_t bytes) noexcept {
 #endif
 }
 
+/// The same, around the caches: for 128 bytes and more.
+inline void copy_streamed(void* to, const void* from, std::size_t bytes) noexcept {
+#if defined(HEDDLE_COPY_BY_WORDS)
+  copy_plain(to, from, bytes);
+#else
+  fast::streamed(static_cast<std::byte*>(to), static_cast<const std::byte*>(from), bytes);
+#endif
+}
+
 /// A hint: fetches the cache line of what the caller will write soon, from those who have read it.
 inline void prefetch_for_writing(const void* shared) noexcept {
 #ifdef HEDDLE_COPY_BY_WORDS

@@ -20,7 +20,7 @@
 namespace heddle {
 
 inline constexpr std::uint64_t segment_magic = 0x31454c4444454821;  // "!HEDDLE1"
-inline constexpr std::uint32_t layout_version = 3;
+inline constexpr std::uint32_t layout_version = 4;
 inline constexpr std::size_t page_bytes = 4096;
 inline constexpr std::size_t cache_line = 64;
 

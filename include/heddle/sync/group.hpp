@@ -12,8 +12,9 @@
 // State           state    {epoch:14, phase:2, members:48}   who makes up the present epoch, by place
 //                 died     {epoch:14, place + 1}             whose death ended it
 //                 place    {wants:14, generation:39, gone:1, owner:10}   one for each possible member
-//                 arrived  {epoch:14, stopped:1, step:49}    of each place: what its member has done, and
-//                                                            whether it will do no more
+//                 number, filled, reduced   {epoch:14, count:50}   of each place: what its member has
+//                                          called, and has done of it (collective.hpp)
+//                 stopped  {epoch:14, 1}   of each place: its member does no more in this epoch
 //
 //   An epoch is a set of members that does not change. Their ranks are the order of their places.
 //   state e           -> e + 1, running, M'  anyone who sees that each living member of e wants e + 1:
@@ -28,11 +29,12 @@
 // Invariants      GROUP-1  the members of an epoch are decided by one CAS, which everybody reads
 //                 GROUP-2  an epoch ends only when each of its living members has asked for the next
 //                          one: so nobody of the next one writes what one of this one may still read
-//                 GROUP-3  a step is passed by all survivors or by none: a wait for it ends well when all
-//                          have arrived at it, and badly when one that has not is stopped or out of the
-//                          epoch, and so never will. Who has heard of it badly stops
+//                 GROUP-3  a call ends well for all survivors or for none: well when all have done their
+//                          part of it, badly when one that has not is stopped or out of the epoch, and
+//                          so never will. Who has heard of it badly stops
 //                 GROUP-4  a broken epoch stays broken, and nobody begins anything in it
-// Edges           GROUP.arrive -> GROUP.arrived   what was done before a step, before what comes after
+// Edges           GROUP.arrive -> .arrived, .fill -> .filled, .reduce -> .reduced   what a member did
+//                          before it said so, before what the others do who have seen it
 //                 GROUP.want, .claim -> GROUP.scan -> GROUP.form -> GROUP.state   the same of an epoch
 //                 want, fence -> scan | want, fence -> scan: of two last ones, one sees both
 // On death        of a member: the epoch is broken, by whoever waits for it or recovers it. Before it
@@ -41,6 +43,7 @@
 // Source          epochs of fixed membership: Chockler, Keidar, Vitenberg 2001, "Group communication
 //                 specifications"
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -65,7 +68,8 @@ class Group {
     std::uint32_t size = 0;  ///< the first epoch begins when so many have joined
     std::uint32_t places =
         0;  ///< 0: twice as many, at most 48. A dead member's is free after the epoch
-    std::size_t exchange_bytes = std::size_t{1} << 20;  ///< of each place, for what is not shared
+    /// Of each place, for what is not shared: a multiple of 64.
+    std::size_t exchange_bytes = std::size_t{2} << 20;
   };
 
   class Member;
@@ -112,27 +116,34 @@ class Group {
   static constexpr Owner owner_of(std::uint64_t place) { return Owner(place & 1023); }
   static constexpr bool is_gone(std::uint64_t place) { return (place & gone_bit) != 0; }
   static constexpr bool is_there(std::uint64_t place) { return owner_of(place) && !is_gone(place); }
-  static constexpr std::uint64_t arrival(std::uint64_t epoch, std::uint64_t step) {
-    return epoch << 50 | step;
+  // What a member says that it has done: so many, in this epoch.
+  static constexpr std::uint64_t pack_count(std::uint64_t epoch, std::uint64_t count) {
+    return epoch << 50 | count;
   }
-  static constexpr std::uint64_t stopped_bit = std::uint64_t{1} << 49;
-  static constexpr std::uint64_t step_of(std::uint64_t arrived) {
-    return arrived & (stopped_bit - 1);
+  static constexpr bool has_reached(std::uint64_t word, std::uint64_t epoch, std::uint64_t count) {
+    return epoch_of(word) == epoch && (word & count_mask) >= count;
   }
+  static constexpr std::uint64_t count_mask = (std::uint64_t{1} << 50) - 1;
 
-  /// What a member says of the collective that it takes part in.
+  /// What a member says of a collective that it takes part in; what it brings, if that is tiny. One
+  /// line holds all that the others need of it.
   struct Call {
+    static constexpr std::size_t tiny_bytes = 32;
+    Word number;
     Word what;    ///< collective, reduction, type, root, whether it is shared
     Word count;   ///< elements
     Word offset;  ///< of its buffer in the segment, if it is shared
+    std::byte tiny[tiny_bytes];
   };
   struct Place {
     Word word;
     std::uint64_t reserved_0[7];
-    // A line for all that the others look at in a round.
-    Word arrived;
-    Call calls[2];  ///< of even and odd collectives
-    std::uint64_t reserved_1;
+    // A line that the others look at while one call goes on.
+    Word filled;
+    Word reduced;
+    Word stopped;
+    std::uint64_t reserved_1[5];
+    Call calls[2];  ///< even and odd ones
   };
   struct Header {
     std::uint32_t size;  // these three never change
@@ -145,10 +156,27 @@ class Group {
     std::uint32_t reserved_1[11];
   };
   static_assert(sizeof(Header) == 128 && offsetof(Header, state) == 64);
-  static_assert(sizeof(Call) == 24 && sizeof(Place) == 128 && offsetof(Place, arrived) == 64);
+  static_assert(sizeof(Call) == 64 && sizeof(Place) == 256 && offsetof(Place, filled) == 64);
 
   static std::uint32_t places_for(const Options& options);
   static std::size_t exchange_at(std::uint32_t places);
+
+  /// How an exchange area is divided: a small cell for even calls, one for odd ones, and a ring of
+  /// cells. The ring is larger than a core's own cache: by the time that a cell is written again, the
+  /// others' caches have let go of it, and nobody has to take it away from them.
+  struct Cells {
+    std::size_t small = 0, large = 0;  ///< bytes
+    std::size_t count = 0;             ///< of large ones
+  };
+  static constexpr std::size_t least_exchange_bytes = 512;
+  static constexpr std::size_t least_part = 16;  ///< of a cell, for each rank
+  static constexpr Cells cells_of(std::size_t exchange_bytes) {
+    constexpr std::size_t most = std::size_t{1} << 17;
+    const std::size_t small = std::min<std::size_t>(exchange_bytes / 8, 4096) / 64 * 64;
+    const std::size_t ring = exchange_bytes - 2 * small;
+    const std::size_t large = std::min(ring / 4 / 64 * 64, most);
+    return {.small = small, .large = large, .count = ring / large};
+  }
 
   Group() = default;
   bool attach(std::span<std::byte> memory) noexcept;
@@ -169,6 +197,7 @@ class Group {
   std::uint32_t size_ = 0;
   std::uint32_t place_count_ = 0;
   std::size_t exchange_bytes_ = 0;
+  Cells cells_;
 };
 
 /// How a step, a collective or a rebuild ended.

@@ -55,7 +55,22 @@ struct float16 {
 /// Stored in shared memory: never renumber.
 enum class NumberType : std::uint8_t { float32, float64, int32, int64, bfloat16, float16, bytes };
 
-std::size_t size_of(NumberType type) noexcept;
+constexpr std::size_t size_of(NumberType type) noexcept {
+  switch (type) {
+    case NumberType::float64:
+    case NumberType::int64:
+      return 8;
+    case NumberType::float32:
+    case NumberType::int32:
+      return 4;
+    case NumberType::bfloat16:
+    case NumberType::float16:
+      return 2;
+    case NumberType::bytes:
+      break;
+  }
+  return 1;
+}
 
 template <class T>
 concept Number =

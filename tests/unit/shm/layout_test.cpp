@@ -180,8 +180,8 @@ struct LayoutOf {
 
     ADD_STRUCT(Group::Header, size, places, exchange_bytes, reserved_0, state, died, changed,
                reserved_1);
-    ADD_STRUCT(Group::Place, word, reserved_0, arrived, calls, reserved_1);
-    ADD_STRUCT(Group::Call, what, count, offset);
+    ADD_STRUCT(Group::Place, word, reserved_0, filled, reduced, stopped, reserved_1, calls);
+    ADD_STRUCT(Group::Call, number, what, count, offset, tiny);
     ADD(Group::pack_state(bits(14), Group::Phase::broken, 0));
     ADD(Group::pack_state(0, Group::Phase::running, 0));
     ADD(Group::pack_state(0, Group::Phase::broken, bits(48)));
@@ -189,9 +189,12 @@ struct LayoutOf {
     ADD(Group::pack_place(0, bits(39), nobody));
     ADD(Group::pack_place(0, 0, ten));
     ADD(Group::gone_bit);
-    ADD(Group::arrival(bits(14), 0));
-    ADD(Group::arrival(0, bits(49)));
-    ADD(Group::stopped_bit);
+    ADD(Group::pack_count(bits(14), 0));
+    ADD(Group::pack_count(0, bits(50)));
+    ADD(Group::cells_of(page_bytes).small);
+    ADD(Group::cells_of(page_bytes).large);
+    ADD(Group::cells_of(page_bytes).count);
+    ADD(Group::cells_of(std::size_t{2} << 20).large);
     ADD(Group::bytes({.size = 2, .places = 3, .exchange_bytes = page_bytes}));
     ADD(Group::bytes({.size = 40, .exchange_bytes = 2 * page_bytes}));
     ADD(Collective::refused);

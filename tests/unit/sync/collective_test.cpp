@@ -241,10 +241,10 @@ TEST(Collective, several_groups_at_once) {
       for (std::uint64_t call = 0; call < 50; ++call) {
         auto first = elements<float>(call, a.rank(), 3001);
         auto second = elements<float>(call + 1, b.rank(), 2001);
-        EXPECT_EQ(a.start_allreduce(std::span(first)), passed);
-        EXPECT_EQ(b.start_allreduce(std::span(second)), passed);
-        EXPECT_EQ(b.wait(soon()), passed);
-        EXPECT_EQ(a.wait(soon()), passed);
+        auto of_a = a.start_allreduce(std::span(first));
+        auto of_b = b.start_allreduce(std::span(second));
+        EXPECT_EQ(of_b.wait(soon()), passed);
+        EXPECT_EQ(of_a.wait(soon()), passed);
         ASSERT_EQ(first[3000], sum_of<float>(call, 3, 3000));
         ASSERT_EQ(second[2000], sum_of<float>(call + 1, 3, 2000));
       }
@@ -258,33 +258,104 @@ TEST(Collective, is_started_and_tested) {
   GroupWorkers workers = joined(world, 2);
   Group::Member& a = workers[0]->member;
   Group::Member& b = workers[1]->member;
-  EXPECT_EQ(a.test().status, Status::invalid) << "nothing was started";
+  EXPECT_EQ(a.test().status, Status::invalid) << "nothing was begun";
   EXPECT_EQ(a.wait(at_once).status, Status::invalid);
   auto mine = elements<double>(1, 0, 2000);  // several rounds
   auto theirs = elements<double>(1, 1, 2000);
-  EXPECT_EQ(a.start_allreduce(std::span(mine)), passed);
-  EXPECT_EQ(a.test(), (GroupOutcome{Status::empty, 1}));
-  EXPECT_EQ(a.start_allreduce(std::span(mine)).status, Status::busy);
-  EXPECT_EQ(a.barrier(at_once).status, Status::busy);
-  EXPECT_EQ(a.test(), (GroupOutcome{Status::empty, 1}));
-  EXPECT_EQ(b.start_allreduce(std::span(theirs)), passed);
-  GroupOutcome of_a{Status::empty}, of_b{Status::empty};
-  for (int i = 0; i < 1000 && (of_a.status == Status::empty || of_b.status == Status::empty); ++i) {
-    if (of_a.status == Status::empty) of_a = a.test();
-    if (of_b.status == Status::empty) of_b = b.test();
+  auto started = a.start_allreduce(std::span(mine));
+  EXPECT_EQ(started.begun(), passed);
+  EXPECT_EQ(started.test(), (GroupOutcome{Status::empty, 1}));
+  EXPECT_EQ(started.wait(at_once), timeout_for(1));
+  auto of_b = b.start_allreduce(std::span(theirs));
+  GroupOutcome ends_a{Status::empty}, ends_b{Status::empty};
+  for (int i = 0; i < 1000 && (!ends_a || !ends_b); ++i) {
+    if (ends_a.status == Status::empty) ends_a = started.test();
+    if (ends_b.status == Status::empty) ends_b = of_b.test();
   }
-  EXPECT_EQ(of_a, passed);
-  EXPECT_EQ(of_b, passed);
+  EXPECT_EQ(ends_a, passed);
+  EXPECT_EQ(ends_b, passed);
+  EXPECT_EQ(started.test().status, Status::invalid) << "its end is told once";
   EXPECT_EQ(mine, theirs);
   EXPECT_EQ(mine[1999], sum_of<double>(1, 2, 1999));
-  EXPECT_EQ(a.test().status, Status::invalid) << "its end is told once";
+}
+
+// A trainer's buckets: started as they come, waited for in whatever order.
+TEST(Collective, several_are_started_and_done_in_order) {
+  World world(of(3));
+  GroupWorkers workers = joined(world, 3);
+  together(workers, [](GroupWorker& worker) {
+    Group::Member& member = worker.member;
+    for (std::uint64_t call = 0; call < 20; ++call) {
+      std::array<std::vector<float>, 4> buckets;
+      std::vector<Group::Member::Started> started;
+      for (std::uint64_t i = 0; i < 4; ++i) {
+        buckets[i] = elements<float>(call + i, member.rank(), 1 + 1500 * i);
+        started.push_back(member.start_allreduce(std::span(buckets[i])));
+        EXPECT_EQ(started.back().begun(), passed);
+      }
+      EXPECT_EQ(member.barrier(soon()), passed) << "comes after them";
+      for (std::uint64_t i = 4; i-- > 0;) {
+        EXPECT_EQ(started[i].wait(at_once), passed) << "so they are over";
+        EXPECT_EQ(buckets[i].back(), sum_of<float>(call + i, 3, 1500 * i));
+      }
+    }
+  });
+}
+
+TEST(Collective, no_more_than_a_few_are_started_and_an_abandoned_one_is_done_all_the_same) {
+  World world(of(2));
+  GroupWorkers workers = joined(world, 2);
+  Group::Member& a = workers[0]->member;
+  Group::Member& b = workers[1]->member;
+  std::array<float, 9> mine{}, theirs{};
+  {
+    std::vector<Group::Member::Started> started;
+    for (std::size_t i = 0; i < Group::Member::most_started; ++i) {
+      mine[i] = 1;
+      started.push_back(a.start_allreduce(std::span(&mine[i], 1)));
+      EXPECT_EQ(started.back().begun(), passed);
+    }
+    auto one_more = a.start_allreduce(std::span(&mine[8], 1));
+    EXPECT_EQ(one_more.begun().status, Status::busy);
+    EXPECT_EQ(one_more.test().status, Status::busy);
+    EXPECT_EQ(one_more.test().status, Status::invalid);
+  }
+  EXPECT_EQ(a.start_barrier().begun().status, Status::busy) << "they are not over";
+  EXPECT_EQ(a.barrier(at_once), timeout_for(1));
+  for (std::size_t i = 0; i < Group::Member::most_started; ++i) {
+    theirs[i] = 2;
+    EXPECT_EQ(b.start_allreduce(std::span(&theirs[i], 1)).begun(), passed);
+    EXPECT_EQ(a.test().status, Status::empty);
+  }
+  EXPECT_EQ(b.begin({}), passed);
+  EXPECT_EQ(a.wait(soon()), passed);
+  EXPECT_EQ(b.wait(soon()), passed);
+  for (std::size_t i = 0; i < Group::Member::most_started; ++i) {
+    EXPECT_EQ(mine[i], 3);
+    EXPECT_EQ(theirs[i], 3);
+  }
+  EXPECT_EQ(a.start_barrier().begun(), passed) << "there is room again";
+}
+
+TEST(Collective, what_was_started_before_a_death_ends_badly_after_a_rebuild_too) {
+  World world(of(2));
+  GroupWorkers workers = joined(world, 2);
+  Group::Member& a = workers[0]->member;
+  auto first = a.start_barrier();
+  auto second = a.start_barrier();
+  workers[1]->die_and_be_found();
+  EXPECT_EQ(second.wait(soon()), peer_died(1));
+  EXPECT_EQ(a.start_barrier().begun(), peer_died(1));
+  EXPECT_EQ(a.rebuild(soon()), passed);
+  EXPECT_EQ(first.wait(at_once), peer_died(1));
+  EXPECT_EQ(a.barrier(at_once), passed);
 }
 
 // Nobody waits, so nobody else looks.
 TEST(Collective, a_death_is_found_by_who_only_tests) {
   World world(of(2));
   GroupWorkers workers = joined(world, 2);
-  EXPECT_EQ(workers[0]->member.start({}), passed);
+  EXPECT_EQ(workers[0]->member.begin({}), passed);
   workers[1]->die();
   GroupOutcome outcome{Status::empty};
   for (const auto end = std::chrono::steady_clock::now() + 5s;
@@ -305,7 +376,12 @@ TEST(Collective, a_timeout_names_the_missing_and_the_call_goes_on) {
             timeout_for(2));
   EXPECT_EQ(workers[0]->member.wait(at_once), timeout_for(2));
   EXPECT_EQ(workers[0]->member.barrier(at_once).status, Status::busy);
-  EXPECT_EQ(workers[2]->member.start_allreduce(std::span(data[2])), passed);
+  EXPECT_EQ(workers[2]->member.begin({.what = Collective::allreduce,
+                                      .type = NumberType::float32,
+                                      .count = data[2].size(),
+                                      .in = data[2].data(),
+                                      .out = data[2].data()}),
+            passed);
   together(workers, [](GroupWorker& worker) { EXPECT_EQ(worker.member.wait(soon()), passed); });
   for (std::uint32_t rank = 0; rank < 3; ++rank) {
     for (std::size_t i = 0; i < 5000; ++i) ASSERT_EQ(data[rank][i], sum_of<float>(5, 3, i));
@@ -434,8 +510,8 @@ TEST(Collective, survivors_of_a_death_inside_rebuild_and_add_up_the_rest) {
       const std::uint32_t rank = worker.member.rank();
       auto mine = elements<float>(1, rank, 8000);
       if (rank == 3) {
-        EXPECT_EQ(worker.member.start_allreduce(std::span(mine)), passed);
-        for (std::uint32_t i = 0; i < seed; ++i) (void)worker.member.test();
+        auto started = worker.member.start_allreduce(std::span(mine));
+        for (std::uint32_t i = 0; i < seed; ++i) (void)started.test();
         return worker.die();
       }
       const GroupOutcome outcome = worker.member.allreduce(std::span(mine), Reduction::sum, soon());

@@ -34,7 +34,9 @@ using namespace std::chrono_literals;
 
 // As docs/collective.md draws them, for tests that damage or read them.
 constexpr std::size_t size_at = 0, places_at = 4, exchange_bytes_at = 8, state_at = 64,
-                      place_words_at = 128, place_stride = 128, arrived_in_place = 64;
+                      place_words_at = 128, place_stride = 256;
+// What a member has done: filled, reduced, and the numbers of its calls.
+constexpr std::size_t counts_in_place[] = {64, 72, 128, 192};
 
 Group::Options of(std::uint32_t size, std::uint32_t places = 0) {
   return {.size = size, .places = places, .exchange_bytes = page_bytes};
@@ -126,7 +128,7 @@ TEST(Group, survivors_rebuild_and_close_up) {
 TEST(Group, a_death_after_ones_part_is_told_in_the_next_step) {  // GROUP-3
   World world(of(3));
   GroupWorkers workers = joined(world, 3);
-  for (auto& worker : workers) EXPECT_EQ(worker->member.start({}), passed);
+  for (auto& worker : workers) EXPECT_EQ(worker->member.begin({}), passed);
   workers[2]->die_and_be_found();
   EXPECT_EQ(workers[0]->member.wait(soon()), passed);
   EXPECT_EQ(workers[1]->member.wait(soon()), passed);
@@ -139,18 +141,18 @@ TEST(Group, a_death_after_ones_part_is_told_in_the_next_step) {  // GROUP-3
 TEST(Group, a_step_is_passed_by_all_survivors_or_by_none) {  // GROUP-3
   World world(of(3));
   GroupWorkers workers = joined(world, 3);
-  EXPECT_EQ(workers[0]->member.start({}), passed);
-  EXPECT_EQ(workers[2]->member.start({}), passed);
+  EXPECT_EQ(workers[0]->member.begin({}), passed);
+  EXPECT_EQ(workers[2]->member.begin({}), passed);
   workers[2]->die_and_be_found();
   EXPECT_EQ(workers[0]->member.wait(at_once), timeout_for(1)) << "it may yet come";
-  EXPECT_EQ(workers[1]->member.start({}), peer_died(2));
+  EXPECT_EQ(workers[1]->member.begin({}), peer_died(2));
   EXPECT_EQ(workers[0]->member.wait(at_once), peer_died(2));
 
   // And one that asks for the next epoch without a look at this one.
   World other(of(3));
   GroupWorkers others = joined(other, 3);
-  EXPECT_EQ(others[0]->member.start({}), passed);
-  EXPECT_EQ(others[2]->member.start({}), passed);
+  EXPECT_EQ(others[0]->member.begin({}), passed);
+  EXPECT_EQ(others[2]->member.begin({}), passed);
   others[2]->die_and_be_found();
   EXPECT_EQ(others[1]->member.rebuild(at_once).status, Status::timeout);
   EXPECT_EQ(others[0]->member.wait(at_once), peer_died(2));
@@ -227,7 +229,7 @@ TEST(Group, rebuild_that_times_out_is_called_again) {
 TEST(Group, rebuild_ends_the_epoch_for_those_who_wait_in_it) {
   World world(of(2));
   GroupWorkers workers = joined(world, 2);
-  EXPECT_EQ(workers[1]->member.start({}), passed);
+  EXPECT_EQ(workers[1]->member.begin({}), passed);
   EXPECT_EQ(workers[0]->member.rebuild(at_once).status, Status::timeout);
   EXPECT_EQ(workers[1]->member.wait(soon()), peer_died(0));
   EXPECT_EQ(workers[1]->member.rebuild(at_once), passed);
@@ -252,11 +254,11 @@ TEST(Group, an_epoch_that_broke_before_one_entered_it_is_broken_for_him_too) {  
 TEST(Group, leaving_breaks_the_epoch_and_says_who) {
   World world(of(3));
   GroupWorkers workers = joined(world, 3);
-  EXPECT_EQ(workers[0]->member.start({}), passed);
-  EXPECT_EQ(workers[1]->member.start({}), passed);
+  EXPECT_EQ(workers[0]->member.begin({}), passed);
+  EXPECT_EQ(workers[1]->member.begin({}), passed);
   workers[1]->member.leave();
   EXPECT_FALSE(workers[1]->member.is_member());
-  EXPECT_EQ(workers[2]->member.start({}), peer_died(1));
+  EXPECT_EQ(workers[2]->member.begin({}), peer_died(1));
   EXPECT_EQ(workers[0]->member.wait(at_once), peer_died(1));
   EXPECT_EQ(workers[0]->member.rebuild(at_once).status, Status::timeout);
   EXPECT_EQ(workers[2]->member.rebuild(at_once), passed);
@@ -355,30 +357,34 @@ TEST(Group, options_are_checked) {
   EXPECT_TRUE(refused({.size = 3, .places = 49}));
   EXPECT_TRUE(refused({.size = 3, .exchange_bytes = 0}));
   EXPECT_TRUE(refused({.size = 3, .exchange_bytes = 5000}));
-  EXPECT_FALSE(refused({.size = 3, .places = 32, .exchange_bytes = 4096}));
-  EXPECT_TRUE(refused({.size = 3, .places = 33, .exchange_bytes = 4096}))
-      << "a rank's part of half an area would be less than a cache line";
-  EXPECT_FALSE(refused({.size = 3, .places = 48, .exchange_bytes = 8192}));
+  EXPECT_FALSE(refused({.size = 3, .places = 4, .exchange_bytes = 512}));
+  EXPECT_TRUE(refused({.size = 3, .places = 5, .exchange_bytes = 512}))
+      << "a rank's part of a cell would be too little";
+  EXPECT_FALSE(refused({.size = 3, .places = 48, .exchange_bytes = 4096}));
+  EXPECT_TRUE(refused({.size = 1, .exchange_bytes = 448}));
+  EXPECT_FALSE(refused({.size = 1, .places = 1, .exchange_bytes = 512}));
 }
 
 // The formula of docs/collective.md.
 TEST(Group, memory_is_a_header_the_places_and_their_areas) {
   const auto formula = [](std::size_t places, std::size_t exchange) {
-    return (128 + 128 * places + 4095) / 4096 * 4096 + places * exchange;
+    return (128 + 256 * places + 4095) / 4096 * 4096 + places * exchange;
   };
-  EXPECT_EQ(Group::bytes({.size = 4}), formula(8, 1 << 20));
-  EXPECT_EQ(Group::bytes({.size = 40}), formula(48, 1 << 20));
+  EXPECT_EQ(Group::bytes({.size = 4}), formula(8, 2 << 20));
+  EXPECT_EQ(Group::bytes({.size = 40}), formula(48, 2 << 20));
   EXPECT_EQ(Group::bytes({.size = 1, .places = 1, .exchange_bytes = 4096}), formula(1, 4096));
-  EXPECT_EQ(Group::bytes({.size = 2, .places = 31, .exchange_bytes = 4096}), formula(31, 4096));
-  EXPECT_EQ(Group::bytes({.size = 2, .places = 32, .exchange_bytes = 4096}), formula(32, 4096));
+  EXPECT_EQ(Group::bytes({.size = 2, .places = 15, .exchange_bytes = 8192}), formula(15, 8192));
+  EXPECT_EQ(Group::bytes({.size = 2, .places = 16, .exchange_bytes = 8192}), formula(16, 8192));
 }
 
 // Epochs count round: what stands in a place since the epoch of that number before.
 TEST(Group, an_arrival_of_long_ago_does_not_count) {
   World world(of(2, 3));
   GroupWorkers workers = joined(world, 2);
-  world.at<std::uint64_t>(place_words_at + 2 * place_stride + arrived_in_place) =
-      std::uint64_t{2} << 50 | 1000;
+  for (const std::size_t count : counts_in_place) {
+    world.at<std::uint64_t>(place_words_at + 2 * place_stride + count) =
+        std::uint64_t{2} << 50 | 1000;
+  }
   workers.push_back(std::make_unique<GroupWorker>(world, 2));
   std::thread joins([&] { workers[2]->join(); });
   ASSERT_TRUE(eventually([&] { return is_asked_for(2, world, 2); }));
@@ -386,11 +392,27 @@ TEST(Group, an_arrival_of_long_ago_does_not_count) {
   EXPECT_EQ(workers[1]->member.rebuild(at_once), passed);
   EXPECT_EQ(workers[0]->member.rebuild(at_once), passed);
   joins.join();
-  EXPECT_EQ(workers[0]->member.start({}), passed);
-  EXPECT_EQ(workers[1]->member.start({}), passed);
+  EXPECT_EQ(workers[0]->member.begin({}), passed);
+  EXPECT_EQ(workers[1]->member.begin({}), passed);
   EXPECT_EQ(workers[0]->member.wait(at_once), timeout_for(2));
   EXPECT_EQ(workers[2]->member.barrier(at_once), passed);
   EXPECT_EQ(workers[0]->member.wait(at_once), passed);
+  EXPECT_EQ(workers[1]->member.wait(at_once), passed);
+  // Chunk by chunk, which the third has not filled.
+  std::array<std::array<float, 2000>, 3> data{};
+  const auto begin = [&](std::size_t i) {
+    data[i].fill(1);
+    return workers[i]->member.start_allreduce(std::span<float>(data[i]));
+  };
+  auto of_first = begin(0), of_second = begin(1), of_third = begin(2);
+  GroupOutcome outcome;
+  do {
+    (void)of_third.test();
+    (void)of_second.test();
+    outcome = of_first.test();
+  } while (outcome.status == Status::empty);
+  EXPECT_EQ(outcome, passed);
+  EXPECT_THAT(data[0], testing::Each(3));
 }
 
 // Through all numbers of epochs and beyond.
