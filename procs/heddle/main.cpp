@@ -7,6 +7,7 @@
 #include <exception>
 #include <string>
 
+#include "bench_command.hpp"
 #include "heddle/base/error.hpp"
 #include "pub_command.hpp"
 #include "queue_command.hpp"
@@ -65,13 +66,15 @@ int run(int argc, char** argv) {
   const CLI::App* queue_app = add_queue_command(app, queue);
   heddle::StormOptions storm;
   const CLI::App* storm_app = add_storm_command(app, storm);
+  heddle::BenchOptions bench;
+  const CLI::App* bench_app = add_bench_command(app, bench);
   const CLI::App* worker_app =
       app.add_subcommand("worker", "what heddle train starts")->group("");  // not for people
   if (const std::string first = argc > 1 ? argv[1] : ""; !first.empty() && first[0] != '-') {
     const auto named = [&](const CLI::App* command) { return command->check_name(first); };
     if (app.get_subcommands(named).empty()) {
       return complain(
-          "unknown command \"" + first + "\": there are train, pub, sub, pull, queue and storm",
+          "unknown command \"" + first + "\": there are train, pub, sub, pull, queue, storm and bench",
           bad_input);
     }
   }
@@ -82,6 +85,13 @@ int run(int argc, char** argv) {
       return complain("unknown command \"queue " + second +
                           "\": there are push, work, pop, stats, result, dead, close and reopen",
                       bad_input);
+    }
+  }
+  if (const std::string second = argc > 2 ? argv[2] : "";
+      !second.empty() && second[0] != '-' && bench_app->check_name(argv[1])) {
+    const auto named = [&](const CLI::App* command) { return command->check_name(second); };
+    if (bench_app->get_subcommands(named).empty()) {
+      return complain("unknown command \"bench " + second + "\": there is collective", bad_input);
     }
   }
   try {
@@ -104,6 +114,7 @@ int run(int argc, char** argv) {
   if (pull_app->parsed()) return pull_command(pull);
   if (queue_app->parsed()) return queue_command(*queue_app, queue);
   if (storm_app->parsed()) return storm_command(storm);
+  if (bench_app->parsed()) return bench_command(*bench_app, bench);
   if (worker_app->parsed()) return heddle::worker_command();
   return failed;
 }
