@@ -10,7 +10,6 @@
 #include <thread>
 #include <vector>
 
-#include "collective_options.hpp"
 #include "collective_plan.hpp"
 #include "collective_rank.hpp"
 #include "collective_table.hpp"
@@ -112,8 +111,8 @@ class CollectiveBench {
 
   // The row alone, for who wants to see it again.
   std::string command(std::uint64_t row) const {
-    std::string text = fmt::format("heddle bench collective -n {} --op {}", plan_.ranks,
-                                   name_of(plan_.what));
+    std::string text =
+        fmt::format("heddle bench collective -n {} --op {}", plan_.ranks, name_of(plan_.what));
     if (plan_.what != Collective::barrier) {
       const std::size_t bytes = rows_[row].count * plan_.element();
       text += fmt::format(" --type {} --memory {} --min-bytes {} --max-bytes {}",
@@ -147,9 +146,9 @@ class CollectiveBench {
         lost_ = fmt::format("rank {} was told that another died", report.rank);
         return;
       case RankReport::Kind::failed:
-        throw Error(Errc::system, fmt::format("{}: rank {}: {}; again with \"{}\"",
-                                              describe(report.row), report.rank, report.text.data(),
-                                              command(report.row)));
+        throw Error(Errc::system,
+                    fmt::format("{}: rank {}: {}; again with \"{}\"", describe(report.row),
+                                report.rank, report.text.data(), command(report.row)));
     }
   }
 
@@ -183,9 +182,10 @@ class CollectiveBench {
                                 ? fmt::format("exited with code {}", happening.code)
                                 : fmt::format("was killed by signal {} ({})", happening.signal,
                                               strsignal(happening.signal));
-    throw Error(Errc::system, fmt::format("{} (process {}) {} at {}: a measurement needs all ranks; "
-                                          "start it again",
-                                          who, happening.pid, how, describe(done_)));
+    throw Error(Errc::system,
+                fmt::format("{} (process {}) {} at {}: a measurement needs all ranks; "
+                            "start it again",
+                            who, happening.pid, how, describe(done_)));
   }
 
   const CollectivePlan& plan_;
@@ -197,8 +197,8 @@ class CollectiveBench {
   Segment segment_;
   Reports reports_;
   Supervisor supervisor_;
-  std::map<std::uint64_t, std::uint32_t> ranks_;                    // by process
-  std::map<std::uint64_t, std::vector<RankReport>> pending_;        // by row
+  std::map<std::uint64_t, std::uint32_t> ranks_;              // by process
+  std::map<std::uint64_t, std::vector<RankReport>> pending_;  // by row
   std::size_t done_ = 0;
   std::string lost_ = "nobody has said why";
 };

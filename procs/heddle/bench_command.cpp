@@ -8,7 +8,8 @@ CLI::App* add_bench_command(CLI::App& app, BenchOptions& options) {
   CLI::App* bench = app.add_subcommand("bench", "measure what several processes do together");
   bench->require_subcommand(1);
   add_bench_collective(*bench, options.collective);
-  bench->add_subcommand("rank", "what heddle bench collective starts")->group("");  // not for people
+  bench->add_subcommand("rank", "what heddle bench collective starts")
+      ->group("");  // not for people
   bench->footer("heddle bench collective -n 4 --op all_gather");
   return bench;
 }

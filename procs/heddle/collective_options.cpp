@@ -32,9 +32,10 @@ void choose_sizes(CollectivePlan& plan, const BenchCollectiveOptions& options) {
   if (options.max_bytes) {
     plan.max_bytes = *options.max_bytes;
     if (plan.max_bytes >= plan.min_bytes) return;
-    refuse(fmt::format("--max-bytes {} is below --min-bytes {}: give a larger one, or a smaller "
-                       "--min-bytes",
-                       plan.max_bytes, plan.min_bytes));
+    refuse(
+        fmt::format("--max-bytes {} is below --min-bytes {}: give a larger one, or a smaller "
+                    "--min-bytes",
+                    plan.max_bytes, plan.min_bytes));
   }
   plan.max_bytes = std::max(plan.min_bytes, usual_max);
   const auto memories = std::uint64_t{plan.shared} + std::uint64_t{plan.its_own};
@@ -57,8 +58,8 @@ void choose_memory(CollectivePlan& plan, const std::string& name) {
 CollectivePlan plan_from(const BenchCollectiveOptions& options) {
   CollectivePlan plan;
   plan.what = parse_collective(options.op);
-  plan.ranks =
-      options.ranks.value_or(std::clamp(std::thread::hardware_concurrency(), 2U, Group::most_members));
+  plan.ranks = options.ranks.value_or(
+      std::clamp(std::thread::hardware_concurrency(), 2U, Group::most_members));
   if (plan.ranks == 0 || plan.ranks > Group::most_members) {
     refuse(fmt::format("--ranks must be 1 to {}, not {}", Group::most_members, plan.ranks));
   }
@@ -69,7 +70,8 @@ CollectivePlan plan_from(const BenchCollectiveOptions& options) {
   const bool has_data = options.type || options.memory || options.min_bytes || options.max_bytes;
   if (plan.what == Collective::barrier && has_data) {
     refuse(
-        "a barrier moves no data: leave out --type, --memory, --min-bytes and --max-bytes, or choose "
+        "a barrier moves no data: leave out --type, --memory, --min-bytes and --max-bytes, or "
+        "choose "
         "another --op");
   }
   if (options.reduction && !reduces(plan.what)) {
@@ -89,8 +91,9 @@ CollectivePlan plan_from(const BenchCollectiveOptions& options) {
   const std::uint64_t least = plan.ranks > 32 ? 2 * page_bytes : page_bytes;
   if (options.exchange_bytes < least || options.exchange_bytes % page_bytes != 0 ||
       options.exchange_bytes > most_bytes) {
-    refuse(fmt::format("--exchange-bytes must be a multiple of {}, at least {} for {} ranks, not {}",
-                       page_bytes, least, plan.ranks, options.exchange_bytes));
+    refuse(
+        fmt::format("--exchange-bytes must be a multiple of {}, at least {} for {} ranks, not {}",
+                    page_bytes, least, plan.ranks, options.exchange_bytes));
   }
   return plan;
 }
@@ -119,7 +122,8 @@ void add_bench_collective(CLI::App& bench, BenchCollectiveOptions& options) {
                    "of the group, for each rank: what is not shared goes through it")
       ->capture_default_str();
   command->add_flag("--json", options.json, "print one JSON object a line");
-  check_whole(*command, {"--ranks", "--min-bytes", "--max-bytes", "--iterations", "--exchange-bytes"});
+  check_whole(*command,
+              {"--ranks", "--min-bytes", "--max-bytes", "--iterations", "--exchange-bytes"});
   command->footer(
       "The size is that of one rank's part: of what it gathers, scatters or sends to each; else "
       "of its\n"

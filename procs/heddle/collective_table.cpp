@@ -50,10 +50,10 @@ void CollectiveTable::begin() {
                      {"rows", rows_of(plan_).size()}};
     return output_.write(event.dump() + "\n");
   }
-  std::string text = title() + "; microseconds: the fastest rank's median, all ranks', the slowest's\n";
+  std::string text = title() + ": microseconds of a call, of the fastest to the slowest rank\n";
   if (is_barrier) return output_.write(text + "      min      avg      max\n");
-  std::string memories(10, ' ');
-  std::string columns = fmt::format("{:>10}", "size");
+  std::string memories(9, ' ');
+  std::string columns = fmt::format("{:>9}", "size");
   for (const BenchMemory memory : {BenchMemory::shared, BenchMemory::its_own}) {
     if (!(memory == BenchMemory::shared ? plan_.shared : plan_.its_own)) continue;
     memories += fmt::format("{:>35}", name_of(memory));
@@ -85,7 +85,7 @@ void CollectiveTable::row(const MeasuredRow& measured) {
     if (!is_barrier) event["bytes_per_second"] = bytes_per_second(plan_, measured);
     return output_.write(event.dump() + "\n");
   }
-  if (line_.empty() && !is_barrier) line_ = fmt::format("{:>10}", readable_size(bytes));
+  if (line_.empty() && !is_barrier) line_ = fmt::format("{:>9}", readable_size(bytes));
   for (const double ns : {measured.min_ns, measured.avg_ns, measured.max_ns}) {
     line_ += microseconds(ns);
   }
@@ -103,8 +103,8 @@ void CollectiveTable::end(double seconds) {
     return output_.write(event.dump() + "\n");
   }
   if (plan_.what == Collective::barrier) return;
-  output_.write(fmt::format("every result was right: {} elements compared with plain loops, bit by bit\n",
-                            compared_));
+  output_.write(fmt::format(
+      "every result was right: {} elements compared with plain loops, bit by bit\n", compared_));
 }
 
 }  // namespace heddle

@@ -73,9 +73,9 @@ int run(int argc, char** argv) {
   if (const std::string first = argc > 1 ? argv[1] : ""; !first.empty() && first[0] != '-') {
     const auto named = [&](const CLI::App* command) { return command->check_name(first); };
     if (app.get_subcommands(named).empty()) {
-      return complain(
-          "unknown command \"" + first + "\": there are train, pub, sub, pull, queue, storm and bench",
-          bad_input);
+      return complain("unknown command \"" + first +
+                          "\": there are train, pub, sub, pull, queue, storm and bench",
+                      bad_input);
     }
   }
   if (const std::string second = argc > 2 ? argv[2] : "";
