@@ -40,15 +40,19 @@ class RankBench {
     // ahead, and only one call is timed.
     together_ = !needs_all(plan_.what) || !is_small ? 1 : bytes > std::size_t{1} << 16 ? 4 : 16;
     batches_ = is_small ? 1 : 4;
-    times_.clear();
     const std::uint64_t compared = exchange_.compared();
     cycle(1, 1);
-    const std::int64_t begin = monotonic_ns();
     cycle(batches_, together_);
-    std::uint64_t cycles = cycles_after(monotonic_ns() - begin);
-    require(member_.broadcast(std::span(&cycles, 1), bench_root), "broadcast");
     times_.clear();
-    for (; cycles != 0; --cycles) cycle(batches_, together_);
+    const std::int64_t begin = monotonic_ns();
+    for (std::uint64_t done = 0;;) {
+      // What the clock says differs between the ranks: one decides for all.
+      std::uint64_t next = cycles_after(done, monotonic_ns() - begin);
+      require(member_.broadcast(std::span(&next, 1), bench_root), "broadcast");
+      if (next == 0) break;
+      for (std::uint64_t i = 0; i < next; ++i) cycle(batches_, together_);
+      done += next;
+    }
     const auto middle = times_.begin() + static_cast<std::ptrdiff_t>(times_.size() / 2);
     std::nth_element(times_.begin(), middle, times_.end());
     return {.kind = RankReport::Kind::measured,
@@ -59,11 +63,13 @@ class RankBench {
   }
 
  private:
-  std::uint64_t cycles_after(std::int64_t one) const {
-    const std::uint64_t calls = batches_ * together_;
-    if (plan_.iterations != 0) return (plan_.iterations + calls - 1) / calls;
-    const auto fit = static_cast<std::uint64_t>(time_of_row / std::max<std::int64_t>(one, 1));
-    return std::clamp(fit, least_cycles, most_cycles);
+  // How many to do next, when so many are done in this time. 0: it is enough.
+  std::uint64_t cycles_after(std::uint64_t done, std::int64_t elapsed) const {
+    if (plan_.iterations != 0) {
+      return done != 0 ? 0 : (plan_.iterations - 1) / (batches_ * together_) + 1;
+    }
+    if (done == 0) return least_cycles;
+    return elapsed >= time_of_row || done >= most_cycles ? 0 : done / 4 + 1;
   }
 
   void cycle(std::uint64_t batches, std::uint64_t together) {

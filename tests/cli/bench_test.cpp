@@ -119,7 +119,7 @@ TEST(CliBench, json_says_what_the_table_says) {
     EXPECT_GT(row["min_us"], 0);
     EXPECT_LE(row["min_us"], row["avg_us"]);
     EXPECT_LE(row["avg_us"], row["max_us"]);
-    EXPECT_GE(row["calls"], 2 * 16 * 3);  // each rank's
+    EXPECT_GE(row["calls"], 3 * 16);  // of each rank
     // Of both ranks' buffers, in the time of the slower one.
     EXPECT_NEAR(row["bytes_per_second"],
                 2.0 * row["bytes"].get<double>() * 1e6 / row["max_us"].get<double>(), 1);
@@ -140,7 +140,7 @@ TEST(CliBench, every_collective_is_right_for_two_and_three_ranks_and_odd_lengths
                      "--iterations", "1", "--exchange-bytes", "65536", "--json"}));
       EXPECT_EQ(outcome.code, 0) << op << ", " << ranks << " ranks: " << outcome.errors;
       const auto rows = outcome.rows();
-      ASSERT_EQ(rows.size(), 2 * 14U) << op;
+      EXPECT_EQ(rows.size(), 2 * 14U) << op;
       for (const json& row : rows) EXPECT_GT(row["compared"], 0) << op << row;
     }
   }
