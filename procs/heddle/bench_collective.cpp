@@ -177,7 +177,7 @@ class CollectiveBench {
     if (happening.kind != Kind::died) return;
     const auto known = ranks_.find(static_cast<std::uint64_t>(happening.pid));
     const std::string who =
-        known == ranks_.end() ? "a rank" : fmt::format("rank {}", known->second);
+        known == ranks_.end() ? "a rank that had not begun" : fmt::format("rank {}", known->second);
     const std::string how = happening.signal == 0
                                 ? fmt::format("exited with code {}", happening.code)
                                 : fmt::format("was killed by signal {} ({})", happening.signal,
