@@ -86,9 +86,11 @@ class CollectiveNumbers {
                                std::size_t from) const {
     std::optional<Wrong> wrong;
     by_pieces(got.size(), from, [&](std::size_t at, std::size_t index, std::size_t count) {
-      if (wrong || std::memcmp(&got[at], &table[index], count * sizeof(T)) == 0) return;
-      std::size_t i = 0;
-      while (std::memcmp(&got[at + i], &table[index + i], sizeof(T)) == 0) ++i;
+      const auto its = std::as_bytes(got.subspan(at, count));
+      const auto right = std::as_bytes(std::span<const T>(table).subspan(index, count));
+      if (wrong || std::memcmp(its.data(), right.data(), its.size()) == 0) return;
+      const auto first = std::mismatch(its.begin(), its.end(), right.begin()).first;
+      const std::size_t i = static_cast<std::size_t>(first - its.begin()) / sizeof(T);
       wrong = Wrong{at + i, table[index + i]};
     });
     return wrong;
