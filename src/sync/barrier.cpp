@@ -23,6 +23,23 @@ void Barrier::format(std::span<std::byte> memory, const Options& options) {
   shared->outcome.store(outcome_word(gathering - 1, nobody), relaxed);
 }
 
+std::string Barrier::difference(std::span<std::byte> memory, const Options& options) {
+  Barrier barrier;
+  if (!barrier.attach(memory)) return {};  // damaged: whoever attaches to it is told
+  const auto counts = [](std::uint32_t has, const char* what, std::uint32_t wanted) {
+    return "it has " + std::to_string(has) + " " + what + ", not " + std::to_string(wanted);
+  };
+  if (barrier.parties_ != options.parties) {
+    return counts(barrier.parties_, "parties", options.parties);
+  }
+  if (barrier.max_parties_ != places_for(options)) {
+    return counts(barrier.max_parties_, "max_parties", places_for(options));
+  }
+  if (barrier.on_death_ == options.on_death) return {};
+  return options.on_death == OnDeath::report ? "its on_death is shrink, not report"
+                                             : "its on_death is report, not shrink";
+}
+
 Barrier::Barrier(std::span<std::byte> memory, Peers& peers) : peers_(&peers) {
   if (!attach(memory)) throw Error(Errc::corrupt, "a barrier's header is damaged; make it anew");
 }

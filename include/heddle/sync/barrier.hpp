@@ -35,6 +35,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <utility>
 
 #include "heddle/base/atomic.hpp"
@@ -72,6 +73,8 @@ class Barrier {
   static constexpr ElementType element() { return {}; }
   static std::size_t bytes(const Options& options);
   static void format(std::span<std::byte> memory, const Options& options);
+  /// How it was made otherwise, as in "it has 3 parties, not 4".
+  static std::string difference(std::span<std::byte> memory, const Options& options);
   Barrier(std::span<std::byte> memory, Peers& peers);
   static void repair(std::span<std::byte> memory, const Dead& dead) noexcept;
 

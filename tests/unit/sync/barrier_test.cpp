@@ -726,6 +726,24 @@ TEST(Barrier, options_that_cannot_work_are_refused) {
   EXPECT_EQ(Barrier::bytes({1023, 0, {}}), Barrier::bytes({2, 1023, {}}));
 }
 
+TEST(Barrier, says_in_what_it_differs_from_other_options) {
+  World world({3, 0, Barrier::OnDeath::report});
+  const auto difference = [&](const Barrier::Options& options) {
+    return Barrier::difference(world.memory(), options);
+  };
+  EXPECT_EQ(difference({3, 0, Barrier::OnDeath::report}), "");
+  EXPECT_EQ(difference({3, 6, Barrier::OnDeath::report}), "") << "what 0 stands for";
+  EXPECT_EQ(difference({4, 6, Barrier::OnDeath::report}), "it has 3 parties, not 4");
+  EXPECT_EQ(difference({3, 7, Barrier::OnDeath::report}), "it has 6 max_parties, not 7");
+  EXPECT_EQ(difference({3, 6, Barrier::OnDeath::shrink}), "its on_death is report, not shrink");
+  // Of the same size, each: the directory sees no difference.
+  ASSERT_EQ(Barrier::bytes({4, 7, {}}), Barrier::bytes({3, 6, {}}));
+  world.at<std::uint32_t>(on_death_at) = 1;
+  EXPECT_EQ(difference({3, 6, Barrier::OnDeath::report}), "its on_death is shrink, not report");
+  world.at<std::uint32_t>(parties_at) = 0;
+  EXPECT_EQ(difference({3, 6, Barrier::OnDeath::report}), "");  // attaching tells
+}
+
 TEST(Barrier, damaged_header_is_refused) {
   const Barrier::Options options{4, 8, Barrier::OnDeath::report};
   const auto refuses = [&](auto&& damage) {
