@@ -125,6 +125,9 @@ class Patience {
  public:
   bool has_any() noexcept { return without_ == 0 || --without_ == 0; }
   void lose() noexcept { without_ = 256; }
+  /// When the last wait that was not over at once, or after a spin, began to take its time.
+  std::int64_t lost_at() const noexcept { return lost_at_; }
+  void lost_at(std::int64_t now) noexcept { lost_at_ = now; }
   /// Whether to ask again after those that are waited for: at most once a millisecond, however short
   /// the waits are.
   bool may_look() noexcept {
@@ -137,6 +140,7 @@ class Patience {
  private:
   std::uint32_t without_ = 0;  // waits that do not spin
   std::int64_t looked_ = 0;
+  std::int64_t lost_at_ = 0;
 };
 
 /// Whether a sleeper says that it sleeps. An observer cannot: nobody wakes it, so it looks every 2 ms.
@@ -175,6 +179,7 @@ Status wait_for(Event& event, Deadline deadline, WaitStrategy strategy, Ready&& 
   }
 
   const std::int64_t start = monotonic_ns();
+  if (patience != nullptr) patience->lost_at(start);
   std::int64_t next_probe = start + spin_probe_ns;
   for (std::int64_t now = start;; now = monotonic_ns()) {
     const std::int64_t left = deadline.left(now);

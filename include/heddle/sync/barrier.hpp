@@ -32,6 +32,7 @@
 // More            docs/barrier.md: the argument for each, and what differs from the design's draft
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -224,6 +225,8 @@ class Barrier::Party {
     arrived_ = other.arrived_;
     target_ = other.target_;
     pending_ = other.pending_;
+    slow_epoch_ = other.slow_epoch_;
+    slow_since_ = other.slow_since_;
     patience_ = other.patience_;
     return *this;
   }
@@ -267,11 +270,25 @@ class Barrier::Party {
     const Status status =
         wait_for(barrier_.shared_->changed, deadline, strategy, ended, probe, &patience_);
     const std::uint64_t epoch = number(target_);
-    if (status != Status::ready) return {status, epoch, nobody};
+    if (status != Status::ready) {
+      if (slow_epoch_ != target_) {
+        slow_epoch_ = target_;
+        slow_since_ = deadline.is_now() ? monotonic_ns() : patience_.lost_at();
+      }
+      return {status, epoch, nobody};
+    }
     pending_ = false;
     const Owner died = owner_of(outcome_);
     const bool broken = died && barrier_.on_death_ == OnDeath::report;
     return {broken ? Status::peer_died : Status::ready, epoch, died};
+  }
+
+  /// After a timeout: how long ago this party began to wait for the epoch that still is open. Who is
+  /// `missing` has kept it waiting for so long. Zero when no wait is due or none has ended so yet.
+  std::chrono::nanoseconds waited() const noexcept {
+    const bool waits =
+        is_member() && target_ != 0 && slow_epoch_ == target_ && epoch_of(outcome_) < target_;
+    return std::chrono::nanoseconds(waits ? monotonic_ns() - slow_since_ : 0);
   }
 
   /// Arrives for good: the open epoch does not wait for this party, and the next ones neither.
@@ -307,6 +324,8 @@ class Barrier::Party {
   std::uint64_t arrived_ = 0;  // as the place says, but at least `gathering`
   std::uint64_t target_ = 0;   // the epoch to wait for
   bool pending_ = false;       // a wait is due
+  std::uint64_t slow_epoch_ = 0;  // the last epoch that a wait has not seen end
+  std::int64_t slow_since_ = 0;   // when the first wait for it began
   Patience patience_;
 };
 

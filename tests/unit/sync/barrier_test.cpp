@@ -635,6 +635,27 @@ TEST(Barrier, timeout_names_the_missing_and_arriving_later_still_works) {
   EXPECT_THAT(missing(workers[0]->barrier), ElementsAre(workers[0]->self(), second, third));
 }
 
+TEST(Barrier, timeout_says_for_how_long_the_missing_are_waited_for) {
+  World world({2, 0, Barrier::OnDeath::report});
+  auto workers = joined(world, 2);
+  Barrier::Party& party = workers[0]->party;
+  for (const Deadline first : {at_once, Deadline::after(1ms)}) {
+    EXPECT_EQ(party.waited(), 0ns);
+    const std::int64_t before = monotonic_ns();
+    EXPECT_EQ(party.arrive_and_wait(first).status, Status::timeout);
+    const std::int64_t after = monotonic_ns();
+    EXPECT_EQ(party.wait(Deadline::after(2ms)).status, Status::timeout);
+    const std::int64_t least = monotonic_ns() - after;
+    const std::int64_t waited = party.waited().count();
+    EXPECT_GE(waited, least) << "of both waits together";
+    EXPECT_LE(waited, monotonic_ns() - before);
+    EXPECT_EQ(workers[1]->party.arrive_and_wait(at_once).status, Status::ready);
+    EXPECT_EQ(party.wait(at_once).status, Status::ready);
+  }
+  EXPECT_EQ(party.waited(), 0ns);
+  EXPECT_EQ(Barrier::Party().waited(), 0ns);
+}
+
 TEST(Barrier, handle_in_a_forked_child_is_closed) {
   World world({2, 0, Barrier::OnDeath::report});
   auto workers = joined(world, 2);
