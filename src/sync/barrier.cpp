@@ -6,11 +6,11 @@ namespace heddle {
 
 std::size_t Barrier::bytes(const Options& options) {
   const std::uint32_t places = places_for(options);
-  if (options.parties == 0 || options.parties > places || places > max_participants) {
+  if (options.parties == 0 || options.parties > places || places > most_places) {
     throw Error(Errc::invalid_argument,
                 "a barrier cannot have " + std::to_string(options.parties) +
                     " parties and room for " + std::to_string(places) +
-                    ": choose 1 <= parties <= max_parties <= " + std::to_string(max_participants));
+                    ": choose 1 <= parties <= max_parties <= " + std::to_string(most_places));
   }
   return bytes_for(places);
 }
@@ -57,6 +57,7 @@ bool Barrier::attach(std::span<std::byte> memory) noexcept {
   } else {
     places_ = reinterpret_cast<Word*>(memory.data() + sizeof(Shared));
     stride_ = far_stride;
+    if (max_parties_ > most_flat) branches_ = places_ + max_parties_ * far_stride;
   }
   return parties_ >= 1 && parties_ <= max_parties_ && memory.size() >= bytes_for(max_parties_) &&
          (on_death_ == OnDeath::report || on_death_ == OnDeath::shrink) &&
@@ -68,9 +69,21 @@ Barrier::Party Barrier::join(Deadline deadline) {
     throw Error(Errc::closed,
                 "this barrier handle belongs to the parent process; open the segment in this one");
   }
-  for (std::uint32_t i = 0; i < max_parties_; ++i) {
-    const std::uint64_t word = place(i).load(relaxed);
-    if (!is_gone(word)) peers_->recover_if_dead(owner_of(word));
+  // A system call for each that is there: so not at every join, but where a dead one would matter.
+  const auto ask_all = [&] {
+    for (std::uint32_t i = 0; i < max_parties_; ++i) {
+      const std::uint64_t word = place(i).load(relaxed);
+      if (!is_gone(word)) peers_->recover_if_dead(owner_of(word));
+    }
+    advance(look());
+  };
+  if (epoch_of(look()) + 1 == gathering) {
+    std::uint32_t left = parties_;
+    for (std::uint32_t i = 0; i < parties_; ++i) {
+      const std::uint64_t word = place(i).load(relaxed);
+      if (owner_of(word) && !is_gone(word)) --left;
+    }
+    if (left <= 1) ask_all();  // whose place this newcomer takes, instead of the last one
   }
 
   Party party;
@@ -87,7 +100,7 @@ Barrier::Party Barrier::join(Deadline deadline) {
     return party.place_ != nullptr;
   };
   const auto hopeless = [&] {
-    probe();
+    ask_all();
     for (std::uint32_t i = 0; i < max_parties_; ++i) {
       if (is_gone(place(i).load(relaxed))) return Status::ready;
     }
@@ -120,8 +133,45 @@ Barrier::Party Barrier::join(Deadline deadline) {
     party.place_->store(place_word(open, peers_->self()), release("BARRIER.arrive"));
   }
   party.target_ = party.arrived_;
-  party.outcome_ = advance(party.outcome_);  // it may be the last one that had to join
+  party.probed_ = party.place();
+  party.outcome_ =
+      advance(party.outcome_, party.place_);  // it may be the last one that had to join
   return party;
+}
+
+// As scan, in a barrier for many: a branch whose word says that nobody in it is in the way is not
+// looked at. The words save looks and decide nothing: of any that is behind, the places are. So who
+// dies between its arrival and its branch's word leaves nothing to be done, and of two last arrivals
+// one still sees all, as without branches.
+Barrier::Scan Barrier::scan_branches(std::uint64_t open, const Word* mine) noexcept {
+  if (open == gathering) return scan(open);  // which counts the places: branches do not
+  Scan all;
+  const std::uint32_t end = used();
+  const std::uint32_t branches = (end + branch_places - 1) / branch_places;
+  // Begins with the caller's own branch, whose last arrival thus writes its word, and in it with the
+  // caller's place: parties often arrive in the order of their places, and the next one is in the way.
+  const auto own = static_cast<std::uint32_t>((mine == nullptr ? 0 : mine - places_) / far_stride);
+  std::uint32_t branch = own < end ? own / branch_places : 0;
+  for (std::uint32_t n = 0; n < branches; ++n) {
+    Word& sum = branches_[branch * far_stride];
+    const std::uint64_t summed = sum.load(acquire("BARRIER.summed"));  // <- BARRIER.sum
+    Owner died = owner_of(summed);
+    if (epoch_of(summed) < open) {
+      const std::uint32_t first = branch * branch_places;
+      const std::uint32_t last = std::min(first + branch_places, end);
+      const std::uint32_t from = first <= own && own < last ? own : first;
+      Scan seen;
+      if (!pass(open, from, last, seen) || !pass(open, first, from, seen)) return all;
+      died = seen.died;
+      // BARRIER-6. A store, as it is true for ever: one that is late takes the word back, and costs
+      // others a look. Passes on what was acquired from these places. -> BARRIER.summed
+      sum.store(outcome_word(open, died), release("BARRIER.sum"));
+    }
+    if (!all.died) all.died = died;
+    branch = branch + 1 < branches ? branch + 1 : 0;
+  }
+  all.over = true;
+  return all;
 }
 
 // Claims a place for a newcomer that has seen `open` as the open epoch.
@@ -151,12 +201,19 @@ Barrier::Word* Barrier::claim(std::uint64_t open) noexcept {
   return nullptr;
 }
 
-// Recovers those in the way that are dead, and does what a dead one may have left undone.
-void Barrier::probe() noexcept {
+// Recovers those in the way that are dead, and does what a dead one may have left undone. Asks after a
+// few of them, beginning at `from`, which moves on: when the living have arrived, the dead are few or
+// the looks many; and before that, a thousand that ask after a thousand would do nothing else.
+void Barrier::probe(std::uint32_t& from) noexcept {
+  constexpr int most_asked = 32;
   const std::uint64_t open = epoch_of(look()) + 1;
-  for (std::uint32_t i = 0; i < max_parties_; ++i) {
-    const std::uint64_t word = place(i).load(relaxed);
-    if (in_the_way(word, open)) peers_->recover_if_dead(owner_of(word));
+  int asked = 0;
+  for (std::uint32_t n = 0; n < max_parties_ && asked < most_asked; ++n) {
+    from = from + 1 < max_parties_ ? from + 1 : 0;
+    const std::uint64_t word = place(from).load(relaxed);
+    if (!in_the_way(word, open)) continue;
+    peers_->recover_if_dead(owner_of(word));
+    ++asked;
   }
   advance(look());
 }

@@ -16,6 +16,7 @@ class FakeTable {
   static constexpr std::uint32_t places = 64;
   explicit FakeTable(Repair repair) : repair_(std::move(repair)) {
     for (auto& entry : entries_) entry.store(alive, relaxed);
+    asked_.store(0, relaxed);
   }
 
   /// `owner` stops for ever; nothing is repaired until somebody looks. Whoever finds it dead has seen
@@ -24,9 +25,13 @@ class FakeTable {
   /// Somebody else joins at the place of a dead and repaired participant.
   void rejoin(Owner owner) { entries_[owner.index()].store(alive, relaxed); }
 
+  /// How often somebody has asked after somebody.
+  std::uint64_t asked() const { return asked_.load(relaxed); }
+
   Dead dead_of(Owner owner) const { return Dead(owner, entries_[owner.index()], dead); }
 
   bool recover_if_dead(Owner owner) {
+    asked_.fetch_add(1, relaxed);
     if (owner && owner.index() >= places) return true;
     if (!owner || entries_[owner.index()].load(acquire("LIVE-1")) != dead) return false;
     repair_(dead_of(owner));
@@ -37,6 +42,7 @@ class FakeTable {
   static constexpr std::uint64_t alive = 1, dead = 2;
   std::array<Atomic<std::uint64_t>, places> entries_;
   Repair repair_;
+  Atomic<std::uint64_t> asked_;
 };
 
 /// One process of a FakeTable.

@@ -6,6 +6,7 @@
 // Progress        arrive, leave: lock-free.  wait: blocks for living parties only, to its deadline
 // State           outcome  {epoch:54, died:10}             the last epoch that ended, and how
 //                 place    {arrived:53, gone:1, owner:10}  one for each party
+//                 branch   {epoch:54, died:10}             of a barrier for many: the same of sixteen places
 //                 Open is the epoch outcome.epoch + 1. A place is in its way when it has an owner
 //                 that is not gone and `arrived` is less than it. So membership needs no words:
 //                   join    claims a place, as one that has arrived at the open epoch
@@ -19,8 +20,10 @@
 //                 BARRIER-5  the time before the first epoch ends when the first `parties` places are
 //                            taken, and until then no others are: so whoever was the first to take
 //                            one of them (stamp 1) was counted, and is waited for in epoch 1
+//                 BARRIER-6  a branch names an epoch only when no member in it is in that one's way any
+//                            more. So whoever looks may take its word for its places, and need not
 // Edges           .arrive .claim .leave .gone -> .scan, .end -> .pass: what was done before the end
-//                 of an epoch is seen after it
+//                 of an epoch is seen after it; where there are branches .scan -> .sum -> .summed -> .end
 //                 arrive, fence -> scan | arrive, fence -> scan: of two last ones, one sees both
 //                 claim, fence -> outcome | outcome, fence -> scan: a newcomer is seen, or sees
 //                 that it may have been overlooked
@@ -57,15 +60,15 @@ class Barrier {
 
   struct Options {
     std::uint32_t parties = 0;      ///< the first epoch opens when so many have joined
-    std::uint32_t max_parties = 0;  ///< 0: twice as many. A dead member keeps its place until the
-                                    ///< epoch that it missed has ended
+    std::uint32_t max_parties = 0;  ///< 0: twice as many; at most 2,048. A dead member keeps its
+                                    ///< place until the epoch that it missed has ended
     OnDeath on_death = OnDeath::report;
   };
 
   struct Outcome {
     Status status = Status::closed;  ///< ready, peer_died, timeout or closed
     std::uint64_t epoch = 0;         ///< counts from 1; the same for all who pass together
-    Owner died;                      ///< one that died before it arrived; nobody otherwise
+    Owner died;                      ///< one of those that died before they arrived; else nobody
   };
 
   class Party;
@@ -124,6 +127,10 @@ class Barrier {
   }
 
   static constexpr std::uint32_t few = 7;
+  static constexpr std::uint32_t most_places = 2048;
+  // More places than these have branches of so many each (docs/barrier.md has the measurement).
+  static constexpr std::uint32_t most_flat = 32;
+  static constexpr std::uint32_t branch_places = 16;
   static constexpr std::size_t far_stride = 64 / sizeof(Word);
   struct Shared {
     std::uint32_t max_parties;  // these three never change
@@ -145,15 +152,20 @@ class Barrier {
     const std::uint64_t twice = std::uint64_t{2} * options.parties;
     return options.max_parties != 0
                ? options.max_parties
-               : static_cast<std::uint32_t>(std::min<std::uint64_t>(twice, max_participants));
+               : static_cast<std::uint32_t>(std::min<std::uint64_t>(twice, most_places));
   }
-  static constexpr std::size_t bytes_for(std::uint32_t places) {
-    return sizeof(Shared) + (places <= few ? 0 : places * far_stride * sizeof(Word));
+  static constexpr std::size_t branches_for(std::size_t places) {
+    return places <= most_flat ? 0 : (places + branch_places - 1) / branch_places;
+  }
+  static constexpr std::size_t bytes_for(std::size_t places) {
+    const std::size_t lines = places <= few ? 0 : places + branches_for(places);
+    return sizeof(Shared) + lines * far_stride * sizeof(Word);
   }
 
   struct Scan {
-    bool over = false;  // nobody living is in the way
-    Owner died;         // a member that is gone and has missed this epoch
+    bool over = false;        // nobody living is in the way
+    Owner died;               // a member that is gone and has missed this epoch
+    std::uint32_t taken = 0;  // places that nobody has to take any more: before the first epoch
   };
 
   Barrier() = default;
@@ -163,32 +175,42 @@ class Barrier {
   }
   Word& place(std::uint32_t i) const noexcept { return places_[i * stride_]; }
 
-  Scan scan(std::uint64_t open) const noexcept {
-    Scan seen;
-    std::uint32_t taken = 0;
-    const std::uint32_t used = std::min(shared_->used.load(relaxed), max_parties_);
-    for (std::uint32_t i = 0; i < used; ++i) {
+  std::uint32_t used() const noexcept {
+    return std::min(shared_->used.load(relaxed), max_parties_);
+  }
+
+  /// Looks at these places; false at the first that is in the way.
+  bool pass(std::uint64_t open, std::uint32_t begin, std::uint32_t end, Scan& seen) const noexcept {
+    for (std::uint32_t i = begin; i < end; ++i) {
       const std::uint64_t word = place(i).load(acquire("BARRIER.scan"));  // <- BARRIER.arrive ...
       if (!owner_of(word)) continue;
       const std::uint64_t arrived = arrived_of(word);
       if (arrived >= open) {
-        ++taken;
+        ++seen.taken;
       } else if (!is_gone(word)) {
-        return seen;
+        return false;
       } else if (arrived + 1 == open && !seen.died) {
         seen.died = owner_of(word);
       }
     }
-    seen.over = open != gathering || taken >= parties_;
-    return seen;
+    return true;
   }
 
+  Scan scan(std::uint64_t open) const noexcept {
+    Scan seen;
+    if (!pass(open, 0, used(), seen)) return seen;
+    seen.over = open != gathering || seen.taken >= parties_;
+    return seen;
+  }
+  Scan scan_branches(std::uint64_t open, const Word* mine) noexcept;
+
   /// Ends the epoch after the outcome `before`, which the caller has read, if nobody living is in
-  /// the way. Anyone may, at any time. Returns the newest outcome that it knows.
-  std::uint64_t advance(std::uint64_t before) noexcept {
+  /// the way. Anyone may, at any time. Returns the newest outcome that it knows. `mine`: the place
+  /// that the caller has changed, where there is one.
+  std::uint64_t advance(std::uint64_t before, const Word* mine = nullptr) noexcept {
     const std::uint64_t open = epoch_of(before) + 1;
     fence(seq_cst("BARRIER.before_scan"));  // the caller's change and `before`, then the places
-    const Scan seen = scan(open);
+    const Scan seen = branches_ == nullptr ? scan(open) : scan_branches(open, mine);
     if (!seen.over) return before;
     const std::uint64_t after = outcome_word(open, seen.died);
     // BARRIER-1. Passes on what the scan has acquired from every arrival. -> BARRIER.pass
@@ -199,13 +221,14 @@ class Barrier {
 
   bool attach(std::span<std::byte> memory) noexcept;
   Word* claim(std::uint64_t open) noexcept;
-  void probe() noexcept;
+  void probe(std::uint32_t& from) noexcept;
 
   Peers* peers_ = nullptr;
   Shared* shared_ = nullptr;
   // Private, since checked on attaching.
   Word* places_ = nullptr;
-  std::size_t stride_ = 1;  // from one place to the next, in words
+  Word* branches_ = nullptr;  // a line for each; none where there are few places
+  std::size_t stride_ = 1;    // from one place to the next, in words
   std::uint32_t max_parties_ = 0;
   std::uint32_t parties_ = 0;
   OnDeath on_death_ = OnDeath::report;
@@ -225,6 +248,7 @@ class Barrier::Party {
     arrived_ = other.arrived_;
     target_ = other.target_;
     pending_ = other.pending_;
+    probed_ = other.probed_;
     slow_epoch_ = other.slow_epoch_;
     slow_since_ = other.slow_since_;
     patience_ = other.patience_;
@@ -264,7 +288,7 @@ class Barrier::Party {
       return epoch_of(outcome_) >= target_;
     };
     const auto probe = [this] {
-      if (patience_.may_look()) barrier_.probe();
+      if (patience_.may_look()) barrier_.probe(probed_);
       return Status::ready;
     };
     const Status status =
@@ -296,7 +320,7 @@ class Barrier::Party {
     if (is_member()) {
       const std::uint64_t stamp = stamp_of(place_->load(relaxed));
       place_->store(place_word(stamp, nobody), release("BARRIER.leave"));  // -> BARRIER.scan
-      barrier_.advance(barrier_.look());
+      barrier_.advance(barrier_.look(), place_);
     }
     place_ = nullptr;
   }
@@ -315,15 +339,16 @@ class Barrier::Party {
     arrived_ = target_;
     // A plain store, since nobody else changes the word while its owner lives. -> BARRIER.scan
     place_->store(place_word(arrived_, barrier_.peers_->self()), release("BARRIER.arrive"));
-    outcome_ = barrier_.advance(outcome_);
+    outcome_ = barrier_.advance(outcome_, place_);
   }
 
   Barrier barrier_;
   Word* place_ = nullptr;
-  std::uint64_t outcome_ = 0;  // the newest that was seen
-  std::uint64_t arrived_ = 0;  // as the place says, but at least `gathering`
-  std::uint64_t target_ = 0;   // the epoch to wait for
-  bool pending_ = false;       // a wait is due
+  std::uint64_t outcome_ = 0;     // the newest that was seen
+  std::uint64_t arrived_ = 0;     // as the place says, but at least `gathering`
+  std::uint64_t target_ = 0;      // the epoch to wait for
+  bool pending_ = false;          // a wait is due
+  std::uint32_t probed_ = 0;      // where the next look after the missing begins
   std::uint64_t slow_epoch_ = 0;  // the last epoch that a wait has not seen end
   std::int64_t slow_since_ = 0;   // when the first wait for it began
   Patience patience_;

@@ -170,6 +170,9 @@ struct LayoutOf {
     ADD(Barrier::OnDeath::shrink);
     ADD(Barrier::bytes({.parties = 2, .max_parties = 7}));
     ADD(Barrier::bytes({.parties = 2, .max_parties = 8}));
+    ADD(Barrier::branch_places);
+    ADD(Barrier::bytes({.parties = 2, .max_parties = 32}));
+    ADD(Barrier::bytes({.parties = 2, .max_parties = 33}));
 
     ADD_STRUCT(Board::Header, items, changed);
     ADD_STRUCT(Board::Item, word);

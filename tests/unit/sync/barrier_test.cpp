@@ -3,12 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
 #include <memory>
 #include <mutex>
 #include <new>
+#include <numeric>
 #include <optional>
 #include <set>
 #include <string>
@@ -111,7 +113,7 @@ std::optional<Errc> error_of(F&& f, std::string* message = nullptr) {
   return std::nullopt;
 }
 
-// Every claim holds for both layouts: all places on one line, and each on its own.
+// Every claim holds for all layouts: all places on one line, each on its own, and in branches.
 class BarrierOf : public testing::TestWithParam<std::uint32_t> {
  protected:
   Barrier::Options of(std::uint32_t parties,
@@ -119,7 +121,7 @@ class BarrierOf : public testing::TestWithParam<std::uint32_t> {
     return {parties, GetParam(), on_death};
   }
 };
-INSTANTIATE_TEST_SUITE_P(Room, BarrierOf, testing::Values(7U, 40U),
+INSTANTIATE_TEST_SUITE_P(Room, BarrierOf, testing::Values(7U, 20U, 40U),
                          testing::PrintToStringParamName());
 
 TEST_P(BarrierOf, first_epoch_opens_when_all_have_joined) {
@@ -635,27 +637,6 @@ TEST(Barrier, timeout_names_the_missing_and_arriving_later_still_works) {
   EXPECT_THAT(missing(workers[0]->barrier), ElementsAre(workers[0]->self(), second, third));
 }
 
-TEST(Barrier, timeout_says_for_how_long_the_missing_are_waited_for) {
-  World world({2, 0, Barrier::OnDeath::report});
-  auto workers = joined(world, 2);
-  Barrier::Party& party = workers[0]->party;
-  for (const Deadline first : {at_once, Deadline::after(1ms)}) {
-    EXPECT_EQ(party.waited(), 0ns);
-    const std::int64_t before = monotonic_ns();
-    EXPECT_EQ(party.arrive_and_wait(first).status, Status::timeout);
-    const std::int64_t after = monotonic_ns();
-    EXPECT_EQ(party.wait(Deadline::after(2ms)).status, Status::timeout);
-    const std::int64_t least = monotonic_ns() - after;
-    const std::int64_t waited = party.waited().count();
-    EXPECT_GE(waited, least) << "of both waits together";
-    EXPECT_LE(waited, monotonic_ns() - before);
-    EXPECT_EQ(workers[1]->party.arrive_and_wait(at_once).status, Status::ready);
-    EXPECT_EQ(party.wait(at_once).status, Status::ready);
-  }
-  EXPECT_EQ(party.waited(), 0ns);
-  EXPECT_EQ(Barrier::Party().waited(), 0ns);
-}
-
 TEST(Barrier, handle_in_a_forked_child_is_closed) {
   World world({2, 0, Barrier::OnDeath::report});
   auto workers = joined(world, 2);
@@ -738,13 +719,13 @@ TEST(Barrier, late_recoverer_does_not_touch_a_newcomer) {
 
 TEST(Barrier, options_that_cannot_work_are_refused) {
   for (const Barrier::Options options :
-       {Barrier::Options{0, 0, {}}, Barrier::Options{3, 2, {}}, Barrier::Options{2, 1024, {}},
-        Barrier::Options{2000, 0, {}}, Barrier::Options{0x80000001, 0, {}}}) {
+       {Barrier::Options{0, 0, {}}, Barrier::Options{3, 2, {}}, Barrier::Options{2, 2049, {}},
+        Barrier::Options{2049, 0, {}}, Barrier::Options{0x80000001, 0, {}}}) {
     std::string message;
     EXPECT_EQ(error_of([&] { Barrier::bytes(options); }, &message), Errc::invalid_argument);
-    EXPECT_THAT(message, HasSubstr("1023"));
+    EXPECT_THAT(message, HasSubstr("2048"));
   }
-  EXPECT_EQ(Barrier::bytes({1023, 0, {}}), Barrier::bytes({2, 1023, {}}));
+  EXPECT_EQ(Barrier::bytes({1024, 0, {}}), Barrier::bytes({2, 2048, {}}));
 }
 
 TEST(Barrier, says_in_what_it_differs_from_other_options) {
@@ -787,14 +768,246 @@ TEST(Barrier, damaged_header_is_refused) {
   FakePeers peers(world.table, 0);
   EXPECT_EQ(error_of([&] { Barrier(world.memory().first(64), peers); }), Errc::corrupt);
   EXPECT_EQ(error_of([&] { Barrier(world.memory().first(576), peers); }), Errc::corrupt);
+
+  World many({4, 40, Barrier::OnDeath::report});
+  const std::size_t branches =
+      3;  // of 16 places and of the rest: a line for each, behind the places
+  ASSERT_EQ(many.memory().size(), 128 + (40 + branches) * 64);
+  EXPECT_EQ(error_of([&] { Barrier(many.memory().first(128 + 42 * 64), peers); }), Errc::corrupt);
 }
 
 TEST(Barrier, count_of_places_out_of_range_reads_nothing_outside) {
-  World world({2, 8, Barrier::OnDeath::report});
+  for (const std::uint32_t places : {8U, 40U}) {
+    for (const std::uint32_t damaged : {0xffffffffU, 0U}) {
+      World world({2, places, Barrier::OnDeath::report});
+      auto workers = joined(world, 2);
+      world.at<std::uint32_t>(used_at) = damaged;
+      ASSERT_EQ(workers[0]->party.arrive(), Status::ready);
+      EXPECT_THAT(workers[1]->party.arrive_and_wait(at_once).epoch, 1U);
+    }
+  }
+}
+
+// ---- many parties, in branches of sixteen places
+
+// A full barrier. Each process holds as many places, one after the other, as `shares` says.
+struct Crowd {
+  explicit Crowd(const std::vector<std::uint32_t>& shares)
+      : Crowd(shares, std::accumulate(shares.begin(), shares.end(), 0U)) {}
+  Crowd(const std::vector<std::uint32_t>& shares, std::uint32_t count)
+      : world({count, count, Barrier::OnDeath::report}), places(count) {
+    for (const std::uint32_t share : shares) {
+      const auto index = static_cast<std::uint32_t>(workers.size());
+      workers.push_back(std::make_unique<Worker>(world, index));
+      for (std::uint32_t i = 0; i < share; ++i) {
+        parties.push_back(workers.back()->barrier.join(at_once));
+      }
+    }
+  }
+  void arrive(std::size_t from, std::size_t to) {
+    for (std::size_t i = from; i < to; ++i) ASSERT_EQ(parties[i].arrive(), Status::ready);
+  }
+  // All that are members and have arrived hear this.
+  void hear(const testing::Matcher<Barrier::Outcome>& outcome) {
+    for (auto& party : parties) {
+      if (!party.is_member()) continue;
+      EXPECT_THAT(party.wait(at_once), outcome) << party.place();
+    }
+  }
+  std::uint64_t epoch() const { return workers[0]->barrier.epoch(); }
+
+  // {epoch:54, died:10}: behind the places, on a line each.
+  std::uint64_t& branch(std::size_t i) const {
+    return world.at<std::uint64_t>(128 + (places + i) * 64);
+  }
+  std::uint64_t summed(std::size_t i) const {
+    const std::uint64_t epoch = branch(i) >> 10;
+    return epoch == 0 ? 0 : epoch - (1 << 20);
+  }
+  Owner died(std::size_t i) const { return Owner(branch(i) & 0x3ff); }
+
+  World world;
+  std::size_t places;
+  std::vector<std::unique_ptr<Worker>> workers;
+  std::vector<Barrier::Party> parties;
+};
+
+TEST(BarrierOfMany, branch_says_when_nobody_in_it_is_in_the_way) {  // BARRIER-6
+  Crowd crowd({40});
+  for (std::size_t i = 0; i < 40; ++i) ASSERT_EQ(crowd.parties[i].place(), i);
+  for (std::uint64_t epoch = 1; epoch <= 5; ++epoch) {
+    crowd.arrive(17, 32);
+    EXPECT_EQ(crowd.summed(1), epoch - 1) << "one is missing";
+    crowd.arrive(16, 17);
+    EXPECT_EQ(crowd.summed(1), epoch) << "its last arrival has written it";
+    EXPECT_EQ(crowd.summed(0), epoch - 1);
+    crowd.arrive(32, 40);
+    EXPECT_EQ(crowd.summed(2), epoch);
+    crowd.arrive(0, 15);
+    EXPECT_EQ(crowd.epoch(), epoch - 1);
+    EXPECT_EQ(crowd.workers[0]->barrier.missing({}), 1U);
+    crowd.arrive(15, 16);
+    EXPECT_EQ(crowd.epoch(), epoch);
+    crowd.hear(is(Status::ready, epoch));
+  }
+}
+
+// Who arrives looks at the places of a branch whose word is behind, and so needs nobody to write it:
+// not one that has died before it could, and not one that is slow and takes it back.
+TEST(BarrierOfMany, branch_whose_word_is_behind_keeps_nobody_back) {
+  Crowd crowd({40});
+  for (std::uint64_t epoch = 1; epoch <= 3; ++epoch) {
+    const std::uint64_t before = crowd.branch(1);
+    crowd.arrive(0, 39);
+    ASSERT_EQ(crowd.summed(1), epoch);
+    crowd.branch(1) = before;
+    crowd.arrive(39, 40);
+    EXPECT_EQ(crowd.epoch(), epoch);
+    EXPECT_EQ(crowd.summed(1), epoch);
+    crowd.hear(is(Status::ready, epoch));
+  }
+}
+
+TEST(BarrierOfMany, branch_of_which_all_have_left_is_in_nobodys_way) {
+  Crowd crowd({16, 16, 8});
+  for (std::size_t i = 16; i < 32; ++i) crowd.parties[i].leave();
+  for (std::uint64_t epoch = 1; epoch <= 3; ++epoch) {
+    crowd.arrive(32, 40);
+    crowd.arrive(0, 16);
+    crowd.hear(is(Status::ready, epoch));
+  }
+}
+
+TEST(BarrierOfMany, death_is_told_by_its_branch) {  // BARRIER-1 BARRIER-6
+  Crowd crowd({20, 1, 19});
+  const Owner dead = crowd.workers[1]->self();
+  crowd.workers[1]->die();
+  crowd.arrive(16, 20);
+  crowd.arrive(21, 32);
+  crowd.world.table.recover_if_dead(dead);
+  EXPECT_EQ(crowd.summed(1), 0U) << "it was in the way, and recovery has met another that is";
+  crowd.arrive(32, 40);
+  EXPECT_EQ(crowd.summed(2), 1U);
+  EXPECT_EQ(crowd.died(2), nobody);
+  crowd.arrive(0, 15);
+  EXPECT_EQ(crowd.epoch(), 0U);
+  crowd.arrive(15, 16);
+  EXPECT_EQ(crowd.summed(1), 1U);
+  EXPECT_EQ(crowd.died(1), dead);
+  crowd.parties[20] = {};
+  crowd.hear(is(Status::peer_died, 1, dead));
+
+  // They go on without it. And what a branch says of a death is believed.
+  crowd.arrive(16, 20);
+  crowd.arrive(21, 32);
+  EXPECT_EQ(crowd.summed(1), 2U);
+  EXPECT_EQ(crowd.died(1), nobody);
+  crowd.branch(1) |= dead.bits();
+  crowd.arrive(32, 40);
+  crowd.arrive(0, 16);
+  crowd.hear(is(Status::peer_died, 2, dead));
+}
+
+TEST(BarrierOfMany, newcomer_opens_a_branch) {
+  World world({16, 40, Barrier::OnDeath::report});
+  Worker first(world, 0), second(world, 1);
+  std::vector<Barrier::Party> parties;
+  for (int i = 0; i < 16; ++i) parties.push_back(first.barrier.join(at_once));
+  second.join();
+  EXPECT_EQ(second.party.place(), 16U);
+  for (auto& party : parties) ASSERT_EQ(party.arrive(), Status::ready);
+  EXPECT_THAT(second.party.wait(at_once), is(Status::ready, 1)) << "in which it came";
+  for (auto& party : parties) ASSERT_THAT(party.wait(at_once), is(Status::ready, 1));
+  for (auto& party : parties) ASSERT_EQ(party.arrive(), Status::ready);
+  EXPECT_THAT(parties[0].wait(at_once), is(Status::timeout, 2));
+  EXPECT_THAT(second.party.arrive_and_wait(at_once), is(Status::ready, 2));
+}
+
+// What each of four threads wrote before an epoch, all read after it, in whichever branch they are.
+TEST(BarrierOfMany, nobody_passes_early) {  // BARRIER-2 BARRIER-6
+  constexpr std::uint32_t threads = 4, each = 10;
+  World world({threads * each, 0, Barrier::OnDeath::report});
+  std::vector<std::unique_ptr<Worker>> workers;
+  std::array<std::vector<Barrier::Party>, threads> parties;
+  for (std::uint32_t i = 0; i < threads; ++i) workers.push_back(std::make_unique<Worker>(world, i));
+  for (std::uint32_t n = 0; n < each; ++n) {
+    for (std::uint32_t i = 0; i < threads; ++i) {
+      parties[i].push_back(workers[i]->barrier.join(at_once));
+    }
+  }
+  std::array<std::array<std::uint64_t, 2>, threads> written{};
+  std::vector<std::thread> running;
+  for (std::uint32_t i = 0; i < threads; ++i) {
+    running.emplace_back([&, i] {
+      for (std::uint64_t epoch = 1; epoch <= 1000; ++epoch) {
+        written[i][epoch % 2] = epoch;
+        if (i % 2 == 0) std::reverse(parties[i].begin(), parties[i].end());
+        for (auto& party : parties[i]) ASSERT_EQ(party.arrive(), Status::ready);
+        for (auto& party : parties[i]) ASSERT_THAT(party.wait(soon()), is(Status::ready, epoch));
+        for (const auto& of_each : written) ASSERT_EQ(of_each[epoch % 2], epoch);
+      }
+    });
+  }
+  for (auto& thread : running) thread.join();
+}
+
+TEST(BarrierOfMany, has_room_for_1024_parties) {
+  Crowd crowd({512, 511, 1});
+  for (std::uint64_t epoch = 1; epoch <= 3; ++epoch) {
+    crowd.arrive(0, 1023);
+    EXPECT_EQ(crowd.epoch(), epoch - 1);
+    EXPECT_EQ(crowd.workers[0]->barrier.missing({}), 1U);
+    crowd.arrive(1023, 1024);
+    crowd.hear(is(Status::ready, epoch));
+  }
+  crowd.arrive(0, 1023);
+  crowd.workers[2]->die();
+  EXPECT_THAT(crowd.parties[0].wait(soon()), is(Status::peer_died, 4, crowd.workers[2]->self()));
+  EXPECT_EQ(crowd.workers[0]->barrier.members(), 1023U);
+}
+
+// A thousand that each ask after a thousand would do nothing else: asking is a system call.
+TEST(BarrierOfMany, waiter_asks_after_a_few_at_a_time) {
+  Crowd crowd({1, 98, 1});
+  crowd.workers[2]->die();
+  crowd.arrive(0, 1);
+  const std::uint64_t before = crowd.world.table.asked();
+  EXPECT_THAT(crowd.parties[0].wait(at_once), is(Status::timeout, 1));
+  EXPECT_EQ(crowd.world.table.asked() - before, 32U);
+  crowd.arrive(1, 99);
+  EXPECT_THAT(crowd.parties[0].wait(soon()), is(Status::peer_died, 1, crowd.workers[2]->self()))
+      << "all the living have arrived, so who is left is asked after";
+}
+
+TEST(BarrierOfMany, who_would_come_last_asks_after_the_founders) {
+  Crowd crowd({1, 38}, 40);
+  EXPECT_EQ(crowd.world.table.asked(), 0U);
+  crowd.workers[0]->die();
+  Worker newcomer(crowd.world, 2);
+  newcomer.join();
+  EXPECT_EQ(newcomer.party.place(), 0U) << "in the dead one's stead";
+  EXPECT_THAT(missing(newcomer.barrier), ElementsAre(nobody)) << "and one more has to come";
+}
+
+TEST(Barrier, timeout_says_for_how_long_the_missing_are_waited_for) {
+  World world({2, 0, Barrier::OnDeath::report});
   auto workers = joined(world, 2);
-  world.at<std::uint32_t>(used_at) = 0xffffffff;
-  ASSERT_EQ(workers[0]->party.arrive(), Status::ready);
-  EXPECT_THAT(workers[1]->party.arrive_and_wait(at_once), is(Status::ready, 1));
+  Barrier::Party& party = workers[0]->party;
+  for (const Deadline first : {at_once, Deadline::after(1ms)}) {
+    EXPECT_EQ(party.waited(), 0ns);
+    const std::int64_t before = monotonic_ns();
+    EXPECT_EQ(party.arrive_and_wait(first).status, Status::timeout);
+    const std::int64_t after = monotonic_ns();
+    EXPECT_EQ(party.wait(Deadline::after(2ms)).status, Status::timeout);
+    const std::int64_t least = monotonic_ns() - after;
+    const std::int64_t waited = party.waited().count();
+    EXPECT_GE(waited, least) << "of both waits together";
+    EXPECT_LE(waited, monotonic_ns() - before);
+    EXPECT_EQ(workers[1]->party.arrive_and_wait(at_once).status, Status::ready);
+    EXPECT_EQ(party.wait(at_once).status, Status::ready);
+  }
+  EXPECT_EQ(party.waited(), 0ns);
+  EXPECT_EQ(Barrier::Party().waited(), 0ns);
 }
 
 TEST(Barrier, passing_allocates_nothing) {
