@@ -49,11 +49,14 @@ Barrier::Outcome pass(World& world, Barrier::Party& party, std::size_t i, std::u
   return outcome;
 }
 
+// So many places have branches, here of two places each (tests/CMakeLists.txt).
+constexpr std::uint32_t in_branches = 8;
+
 // All have joined before the run begins, and arrive `epochs` times.
 World& parties(Run& run, std::size_t count, std::size_t mortals, std::uint64_t epochs,
-               Barrier::OnDeath on_death) {
+               Barrier::OnDeath on_death, std::uint32_t places = 0) {
   auto& world = run.ghost<World>(
-      run, Barrier::Options{static_cast<std::uint32_t>(count), 0, on_death}, count + 1);
+      run, Barrier::Options{static_cast<std::uint32_t>(count), places, on_death}, count + 1);
   static constexpr std::array names{"party 0", "party 1", "party 2"};
   for (std::size_t i = 0; i < count; ++i) {
     Peers& peers = run.ghost<ModelPeers>(world.participants, i);
@@ -135,11 +138,11 @@ void come_in(World& world, Peers& peers) {
 }
 
 // Party 0 may die, if `mortal`.
-World& two_parties(Run& run, std::uint32_t places, bool mortal) {
+World& two_parties(Run& run, std::uint32_t places, bool mortal, std::uint32_t parties = 2) {
   auto& world =
-      run.ghost<World>(run, Barrier::Options{2, places, Barrier::OnDeath::report}, places);
-  static constexpr std::array names{"party 0", "party 1"};
-  for (std::size_t i = 0; i < 2; ++i) {
+      run.ghost<World>(run, Barrier::Options{parties, places, Barrier::OnDeath::report}, places);
+  static constexpr std::array names{"party 0", "party 1", "party 2"};
+  for (std::size_t i = 0; i < parties; ++i) {
     Peers& peers = run.ghost<ModelPeers>(world.participants, i);
     auto& barrier = run.ghost<Barrier>(world.memory, peers);
     auto& party = run.ghost<Barrier::Party>(barrier.join());
@@ -152,15 +155,15 @@ World& two_parties(Run& run, std::uint32_t places, bool mortal) {
   return world;
 }
 
-void late_join(Run& run, bool mortal) {
-  World& world = two_parties(run, 3, false);
-  Peers& peers = run.ghost<ModelPeers>(world.participants, 2U);
+void late_join(Run& run, bool mortal, std::uint32_t places = 3, std::uint32_t parties = 2) {
+  World& world = two_parties(run, places, false, parties);
+  Peers& peers = run.ghost<ModelPeers>(world.participants, std::size_t{parties});
   run.process("newcomer", mortal, [&world, &peers] { come_in(world, peers); });
 }
 
 // A party dies, and who is started in its stead takes over its index and its place.
-void replaced(Run& run) {
-  World& world = two_parties(run, 2, true);
+void replaced(Run& run, std::uint32_t places) {
+  World& world = two_parties(run, places, true);
   auto& late = run.ghost<ModelPeers>(world.participants);
   run.process("successor", false, [&world, &late] {
     if (late.join()) come_in(world, late);
@@ -275,10 +278,24 @@ std::vector<Scenario> barrier_scenarios() {
       {"barrier/late_join", awake(1, 1), [](Run& run) { late_join(run, false); }},
       {"barrier/late_join_fences", awake(0, 3), [](Run& run) { late_join(run, false); }},
       {"barrier/dead_late_joiner", deaths(1, 0, 1), [](Run& run) { late_join(run, true); }},
-      {"barrier/replaced", deaths(1, 1, 1), replaced},
+      {"barrier/replaced", deaths(1, 1, 1), [](Run& run) { replaced(run, 2); }},
       {"barrier/successor", awake(2, 1), [](Run& run) { successor(run, 1); }},
       {"barrier/late_successor", awake(2, 1), [](Run& run) { successor(run, 2); }},
       {"barrier/leave", deaths(2, 1, 1), leave},
+      {"barrier/branches", awake(2, 1),
+       [](Run& run) { parties(run, 3, 0, 1, report, in_branches); }},
+      {"barrier/branches_epochs", awake(1, 0),
+       [](Run& run) { parties(run, 3, 0, 2, report, in_branches); }},
+      {"barrier/branches_death", deaths(1, 0, 1),
+       [](Run& run) { parties(run, 3, 1, 2, report, in_branches); }},
+      {"barrier/branches_two_deaths", deaths(0, 0, 2),
+       [](Run& run) { parties(run, 3, 2, 2, report, in_branches); }},
+      {"barrier/branches_opened", awake(1, 1),
+       [](Run& run) { late_join(run, false, in_branches); }},
+      {"barrier/branches_opened_by_the_dead", deaths(1, 0, 1),
+       [](Run& run) { late_join(run, true, in_branches); }},
+      {"barrier/branches_joined", awake(1, 0),
+       [](Run& run) { late_join(run, false, in_branches, 3); }},
   };
 }
 

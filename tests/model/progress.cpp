@@ -122,8 +122,8 @@ void queue_ends(Run& run) {
 }
 
 // Arriving and leaving wait for nobody.
-void barrier(Run& run) {
-  auto& world = run.ghost<World<Barrier>>(run, Barrier::Options{3, 3}, 3U);
+void barrier(Run& run, std::uint32_t places) {
+  auto& world = run.ghost<World<Barrier>>(run, Barrier::Options{3, places}, 3U);
   static constexpr std::array names{"mortal", "one", "two"};
   for (std::size_t i = 0; i < names.size(); ++i) {
     Peers& peers = run.ghost<ModelPeers>(world.participants, i);
@@ -182,7 +182,8 @@ std::vector<Scenario> progress_scenarios() {
       {"slot/alone", alone(1, 1, 0), slot},
       {"queue/alone", alone(1, 1, 0), queue},
       {"queue/alone_ends", alone(1, 1, 0), queue_ends},
-      {"barrier/alone", alone(1, 1, 0), barrier},
+      {"barrier/alone", alone(1, 1, 0), [](Run& run) { barrier(run, 3); }},
+      {"barrier/branches_alone", alone(0, 1, 0), [](Run& run) { barrier(run, 8); }},
       {"board/alone", alone(2, 1, 0), board},
       {"participants/alone", alone(2, 1, 1), recovery},
   };

@@ -685,6 +685,47 @@ TEST_P(EveryInstruction, of_arrive_as_the_last) {  // BARRIER-1 BARRIER-2
   kill_everywhere([] { return Arrive(GetParam(), true); });
 }
 
+// The same in another branch than mine. The other places of mine are free again by then.
+struct ArriveInItsBranch : BarrierScene {
+  ArriveInItsBranch(Finder who, bool as_last)
+      : BarrierScene(who, {.parties = 17, .max_parties = 40}), last(as_last) {
+    for (int i = 0; i < 15; ++i) others.push_back(barrier.join());
+  }
+  void child() {
+    for (auto& other : others) EXPECT_FALSE(other.is_member()) << "of a forked child's parent";
+    Segment own = join();
+    Barrier::Party party = theirs(own).join();
+    EXPECT_EQ(party.place(), 16U);
+    SingleStepped::begin();
+    (void)party.arrive();
+    SingleStepped::end();
+  }
+  void meet() {
+    others.clear();
+    if (!last) return;
+    EXPECT_EQ(mine.arrive(), Status::ready);
+    leave_me_asleep();
+  }
+  void survive(const Death& death) {
+    find_dead();
+    const bool in_1 = told_in(1);
+    const bool in_2 = told_in(2);
+    EXPECT_NE(in_1, in_2) << "a death is told once";
+    EXPECT_TRUE(death.allows(in_2)) << "it had arrived at epoch 1, or not";
+    another_takes_part_in(3);
+    nobody_else_is_left();
+  }
+  bool last;
+  std::vector<Barrier::Party> others;
+};
+
+TEST_P(EveryInstruction, of_arrive_as_the_first_branch) {  // BARRIER-6
+  kill_everywhere([] { return ArriveInItsBranch(GetParam(), false); });
+}
+TEST_P(EveryInstruction, of_arrive_as_the_last_branch) {  // BARRIER-1 BARRIER-6
+  kill_everywhere([] { return ArriveInItsBranch(GetParam(), true); });
+}
+
 struct Leave : BarrierScene {
   Leave(Finder who, bool as_last)
       : BarrierScene(who, {.parties = 2, .max_parties = 2}), last(as_last) {}
