@@ -1,4 +1,4 @@
-// One epoch of a barrier, for all its parties: barrier_load.hpp.
+// One epoch of a barrier, for all its parties: barrier_load.hpp; of many: barrier_crowd.hpp.
 
 #include "heddle/sync/barrier.hpp"
 
@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "barrier_crowd.hpp"
 #include "barrier_load.hpp"
 #include "case.hpp"
 #include "heddle/shm/segment.hpp"
@@ -104,6 +105,16 @@ std::vector<Entry> barrier_suite() {
     here.compare_with("heddle");
     // Up to eight also say what becomes of parties that share cores.
     if (parties > 8) here.needs_processors(static_cast<std::size_t>(parties));
+  }
+  for (const int parties : {16, 64, 256, 1024}) {
+    // A thousand threads take a while to start: every tenth round.
+    Case(entries, "barrier", fmt::format("barrier/threads/{}", parties), latency,
+         parties > 100 ? 10 : 2)
+        .add<CrowdOfThreads>("heddle", parties);
+  }
+  for (const int parties : {16, 64, 256, 1024}) {
+    Case(entries, "barrier", fmt::format("barrier/arrive/{}", parties), latency, 2)
+        .add<Arrivals>("heddle", parties);
   }
   return entries;
 }

@@ -202,17 +202,21 @@ Barrier::Word* Barrier::claim(std::uint64_t open) noexcept {
 }
 
 // Recovers those in the way that are dead, and does what a dead one may have left undone. Asks after a
-// few of them, beginning at `from`, which moves on: when the living have arrived, the dead are few or
-// the looks many; and before that, a thousand that ask after a thousand would do nothing else.
+// few of them, beginning behind `from`, which moves on. When the living have arrived, the dead are few
+// or those who look are many. Before that it helps nobody: two processes of 512 parties each, whose
+// waiters asked after everybody, had 14 ms for an epoch instead of 2.
 void Barrier::probe(std::uint32_t& from) noexcept {
-  constexpr int most_asked = 32;
+  constexpr int most_asked = 8;
   const std::uint64_t open = epoch_of(look()) + 1;
+  Owner before = peers_->self();
   int asked = 0;
   for (std::uint32_t n = 0; n < max_parties_ && asked < most_asked; ++n) {
     from = from + 1 < max_parties_ ? from + 1 : 0;
     const std::uint64_t word = place(from).load(relaxed);
-    if (!in_the_way(word, open)) continue;
-    peers_->recover_if_dead(owner_of(word));
+    const Owner owner = owner_of(word);
+    if (!in_the_way(word, open) || owner == before || owner == peers_->self()) continue;
+    peers_->recover_if_dead(owner);
+    before = owner;
     ++asked;
   }
   advance(look());

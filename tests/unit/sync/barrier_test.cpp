@@ -968,15 +968,32 @@ TEST(BarrierOfMany, has_room_for_1024_parties) {
 
 // A thousand that each ask after a thousand would do nothing else: asking is a system call.
 TEST(BarrierOfMany, waiter_asks_after_a_few_at_a_time) {
-  Crowd crowd({1, 98, 1});
-  crowd.workers[2]->die();
+  Crowd crowd(std::vector<std::uint32_t>(40, 1));
+  crowd.workers[39]->die();
   crowd.arrive(0, 1);
   const std::uint64_t before = crowd.world.table.asked();
   EXPECT_THAT(crowd.parties[0].wait(at_once), is(Status::timeout, 1));
-  EXPECT_EQ(crowd.world.table.asked() - before, 32U);
-  crowd.arrive(1, 99);
-  EXPECT_THAT(crowd.parties[0].wait(soon()), is(Status::peer_died, 1, crowd.workers[2]->self()))
+  EXPECT_EQ(crowd.world.table.asked() - before, 8U);
+  crowd.arrive(1, 39);
+  EXPECT_THAT(crowd.parties[0].wait(soon()), is(Status::peer_died, 1, crowd.workers[39]->self()))
       << "all the living have arrived, so who is left is asked after";
+}
+
+TEST(BarrierOfMany, waiter_asks_after_a_process_once_for_all_its_parties) {
+  Crowd crowd({1, 38, 1});
+  crowd.arrive(0, 1);
+  const std::uint64_t before = crowd.world.table.asked();
+  EXPECT_THAT(crowd.parties[0].wait(at_once), is(Status::timeout, 1));
+  EXPECT_EQ(crowd.world.table.asked() - before, 2U);
+}
+
+// More have died than one look asks after.
+TEST(BarrierOfMany, waiter_finds_all_of_the_dead) {
+  Crowd crowd(std::vector<std::uint32_t>(40, 1));
+  for (std::size_t i = 1; i < 40; ++i) crowd.workers[i]->die();
+  EXPECT_EQ(crowd.parties[0].arrive_and_wait(soon()).status, Status::peer_died);
+  EXPECT_EQ(crowd.workers[0]->barrier.members(), 1U);
+  EXPECT_THAT(crowd.parties[0].arrive_and_wait(at_once), is(Status::ready, 2));
 }
 
 TEST(BarrierOfMany, who_would_come_last_asks_after_the_founders) {
