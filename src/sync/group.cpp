@@ -49,6 +49,23 @@ void Group::format(std::span<std::byte> memory, const Options& options) {
   // Zeroes are right for all else: epoch 0, broken, without members.
 }
 
+std::string Group::difference(std::span<std::byte> memory, const Options& options) {
+  Group group;
+  if (!group.attach(memory)) return {};  // damaged: whoever attaches to it is told
+  struct Row {
+    const char* what;
+    std::size_t has, wanted;
+  };
+  for (const Row& row : {Row{"size", group.size_, options.size},
+                         Row{"places", group.place_count_, places_for(options)},
+                         Row{"exchange_bytes", group.exchange_bytes_, options.exchange_bytes}}) {
+    if (row.has == row.wanted) continue;
+    return std::string("it has ") + row.what + " " + std::to_string(row.has) + ", not " +
+           std::to_string(row.wanted);
+  }
+  return {};
+}
+
 bool Group::attach(std::span<std::byte> memory) noexcept {
   if (memory.size() < sizeof(Header)) return false;
   header_ = reinterpret_cast<Header*>(memory.data());

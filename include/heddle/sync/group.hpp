@@ -48,6 +48,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <utility>
 
 #include "heddle/base/atomic.hpp"
@@ -78,6 +79,8 @@ class Group {
   static constexpr ElementType element() { return {}; }
   static std::size_t bytes(const Options& options);
   static void format(std::span<std::byte> memory, const Options& options);
+  /// How it was made otherwise, as in "it has size 4, not 3".
+  static std::string difference(std::span<std::byte> memory, const Options& options);
   static void repair(std::span<std::byte> memory, const Dead& dead) noexcept;
   Group(std::span<std::byte> memory, Peers& peers);
 

@@ -365,6 +365,24 @@ TEST(Group, options_are_checked) {
   EXPECT_FALSE(refused({.size = 1, .places = 1, .exchange_bytes = 512}));
 }
 
+TEST(Group, says_in_what_it_differs_from_other_options) {
+  World world({.size = 3, .places = 6, .exchange_bytes = 8192});
+  const auto difference = [&](const Group::Options& options) {
+    return Group::difference(world.memory(), options);
+  };
+  EXPECT_EQ(difference({.size = 3, .places = 6, .exchange_bytes = 8192}), "");
+  EXPECT_EQ(difference({.size = 3, .exchange_bytes = 8192}), "") << "what 0 stands for";
+  EXPECT_EQ(difference({.size = 2, .places = 6, .exchange_bytes = 8192}), "it has size 3, not 2");
+  EXPECT_EQ(difference({.size = 3, .places = 5, .exchange_bytes = 8192}), "it has places 6, not 5");
+  EXPECT_EQ(difference({.size = 3, .places = 6, .exchange_bytes = 4096}),
+            "it has exchange_bytes 8192, not 4096");
+  // Of the same size: the directory sees no difference.
+  ASSERT_EQ(Group::bytes({.size = 2, .places = 6, .exchange_bytes = 8192}),
+            Group::bytes({.size = 3, .places = 6, .exchange_bytes = 8192}));
+  world.at<std::uint32_t>(size_at) = 0;
+  EXPECT_EQ(difference({.size = 2}), "");  // attaching tells
+}
+
 // The formula of docs/collective.md.
 TEST(Group, memory_is_a_header_the_places_and_their_areas) {
   const auto formula = [](std::size_t places, std::size_t exchange) {
