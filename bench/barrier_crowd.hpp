@@ -161,9 +161,8 @@ class Arrivals final : public Crowd {
 
  private:
   void await(Member& member, std::uint64_t turn) {
-    member.poll_until("the others to arrive", [&] {
-      return shared_->turn.load(acquire("BENCH.turn")) >= turn;
-    });
+    member.poll_until("the others to arrive",
+                      [&] { return shared_->turn.load(acquire("BENCH.turn")) >= turn; });
   }
 
   struct State {
