@@ -1,0 +1,187 @@
+// The group's epochs: who takes over a place, who is named, and what goes with a place that changes its
+// owner. Each scenario is the least in which one order is missed.
+
+#include "model/group_world.hpp"
+
+namespace heddle::model {
+namespace {
+
+// Does `then` as a member, if a place is free.
+template <class Then>
+void joins(GroupWorld& world, Peers& peers, Then&& then) {
+  try {
+    Group::Member member = Group(world.memory, peers).join();
+    member.wait_strategy(WaitStrategy::sleep);
+    check(member.epoch() > 1, "GROUP-2: a newcomer is a member of the next epoch");
+    then(member);
+  } catch (const Error&) {  // all places have living owners
+  }
+}
+
+// The only member has read and written its area, and leaves, or is dead. Who takes over its place begins
+// an epoch alone, with nobody else to tell him of it, and writes the same half of the same area.
+void takes_over(Run& run, bool leaves) {
+  auto& world = run.ghost<GroupWorld>(run, group_of(1), 3U);
+  auto& founders = run.ghost<std::vector<Founder*>>();
+  const auto members = founded(run, world, 1, founders);
+  run.process("first", false, [&world, &founders, leaves, member = members[0]] {
+    founders[0]->has_begun = true;
+    check(call(world, *member, 0, Kind::one_round).status == Status::ready, "a call alone");
+    leaves ? member->leave() : drop_token(self());
+  });
+  Peers& peers = run.ghost<ModelPeers>(world.participants, 1U);
+  run.process("newcomer", false, [&world, &peers] {
+    joins(world, peers, [&](Group::Member& member) {
+      check(call(world, member, 0, Kind::one_round).status == Status::ready, "and another");
+    });
+  });
+  if (leaves) return;
+  auto& recoverer = run.ghost<ModelPeers>(world.participants, 2U);
+  run.process("recoverer", false, [&recoverer] {
+    while (!has_ended(0)) pause();
+    recoverer.recover_dead();
+  });
+}
+
+// A recoverer that is slow to repair the dead one's place (control/newcomer): meanwhile another has done
+// it, and a newcomer that has the dead one's index has claimed the place, and not yet asked for an epoch.
+// Taken for gone, the place would have a second owner.
+void claimed(Run& run) {
+  auto& world = run.ghost<GroupWorld>(run, group_of(1), 3U);
+  auto& founders = run.ghost<std::vector<Founder*>>();
+  founded(run, world, 1, founders);
+  auto& slow = run.ghost<ModelPeers>(world.participants, 1U);
+  auto& third = run.ghost<ModelPeers>(world.participants, 2U);
+  auto& late = run.ghost<ModelPeers>(world.participants);
+  auto& owners = run.ghost<int>(0);
+  run.process("dead", false, [] { drop_token(self()); });
+  run.process("recoverer", false, [&slow] { slow.recover_dead(); });
+  run.process("third", false, [&world, &third, &owners] {
+    joins(world, third, [&](Group::Member&) {
+      check(++owners == 1, "a place has two owners");
+      while (!has_ended(3)) pause();
+      --owners;
+    });
+  });
+  run.process("newcomer", false, [&world, &late, &owners] {
+    if (!late.join()) return;
+    joins(world, late, [&](Group::Member&) {
+      check(++owners == 1, "a place has two owners");
+      --owners;
+    });
+  });
+}
+
+// The dead one's place is claimed as soon as it is gone, before its recoverer has broken the epoch, of
+// which the newcomer may not have heard: it must break it, or nobody does before those who wait look.
+void claimed_at_once(Run& run) {
+  auto& world = run.ghost<GroupWorld>(run, group_of(2), 4U);
+  auto& founders = run.ghost<std::vector<Founder*>>();
+  const auto members = founded(run, world, 2, founders);
+  run.process("dead", false, [&founders, member = members[0]] {
+    founders[0]->has_begun = true;
+    check(member->rebuild().status == Status::ready, "rebuild ends");
+    drop_token(self());
+  });
+  run.process("waits", false, [&world, &founders, member = members[1]] {
+    founders[1]->has_begun = true;
+    check(member->rebuild().status == Status::ready, "rebuild ends");
+    check(call(world, *member, 0, Kind::no_data).status == Status::peer_died, "it hears of it");
+    check(member->rebuild().status == Status::ready, "and goes on");
+    member->leave();
+  });
+  auto& recoverer = run.ghost<ModelPeers>(world.participants, 2U);
+  run.process("recoverer", false, [&recoverer] {
+    while (!has_ended(0)) pause();
+    recoverer.recover_dead();
+  });
+  Peers& peers = run.ghost<ModelPeers>(world.participants, 3U);
+  run.process("newcomer", false, [&world, &peers] {
+    joins(world, peers, [](Group::Member& member) { check(member.size() <= 2, "it is a member"); });
+  });
+}
+
+enum class Goes { leaves, asks, dies };
+
+// One is dead with its part done, which breaks the epoch. Another does its part and goes at once. Who
+// waits finds it out of the epoch, and must see that it has arrived: a call that all came to ends well.
+void done_and_gone(Run& run, Goes how) {
+  auto& world = run.ghost<GroupWorld>(run, group_of(3), 4U);
+  auto& founders = run.ghost<std::vector<Founder*>>();
+  const auto members = founded(run, world, 3, founders);
+  auto& came = run.ghost<int>(0);
+  run.process("dead", false, [&founders, &came, member = members[0]] {
+    founders[0]->has_begun = true;
+    came += member->start({}).status == Status::ready;
+    drop_token(self());
+  });
+  run.process("waits", false, [&founders, &came, member = members[1]] {
+    founders[1]->has_begun = true;
+    if (!member->start({})) return;  // it was slow, and came to a broken epoch
+    const Status status = member->wait().status;
+    check(came < 2 || status == Status::ready, "GROUP-3: all have come to it, and it ends badly");
+  });
+  run.process("goes", false, [&founders, &came, how, member = members[2]] {
+    founders[2]->has_begun = true;
+    came += member->start({}).status == Status::ready;
+    if (how == Goes::leaves) member->leave();
+    if (how == Goes::asks) (void)member->rebuild(Deadline::now());
+    if (how == Goes::dies) drop_token(self());
+  });
+  auto& recoverer = run.ghost<ModelPeers>(world.participants, 3U);
+  run.process("recoverer", false, [&recoverer] {
+    while (!has_ended(0)) pause();
+    recoverer.recover_dead();
+  });
+}
+
+// One leaves and is slow to say so: meanwhile the others rebuild, and another leaves or is dead, whose name
+// it is from then on. Of the dead one says a recoverer who has done nothing else.
+void slow_name(Run& run, bool dies) {
+  auto& world = run.ghost<GroupWorld>(run, group_of(3), 4U);
+  auto& founders = run.ghost<std::vector<Founder*>>();
+  const auto members = founded(run, world, 3, founders);
+  run.process("slow", false, [&world, &founders, member = members[0]] {
+    founders[0]->has_begun = true;
+    world.out[0] = true;
+    member->leave();
+  });
+  run.process("goes", false, [&founders, dies, member = members[1]] {
+    founders[1]->has_begun = true;
+    check(member->rebuild().status == Status::ready, "rebuild ends");
+    dies ? drop_token(self()) : member->leave();
+  });
+  run.process("stays", false, [&world, &founders, member = members[2]] {
+    founders[2]->has_begun = true;
+    check(member->rebuild().status == Status::ready, "rebuild ends");
+    call(world, *member, 0, Kind::no_data);
+  });
+  if (!dies) return;
+  auto& recoverer = run.ghost<ModelPeers>(world.participants, 3U);
+  run.process("recoverer", false, [&recoverer] { recoverer.recover_dead(); });
+}
+
+}  // namespace
+
+std::vector<Scenario> epoch_scenarios() {
+  const auto bounds = [](int preemptions, int stale) {
+    return Bounds{.preemptions = preemptions, .stale = stale};
+  };
+  const auto awake = [](int preemptions, int stale) {
+    return Bounds{.preemptions = preemptions, .stale = stale, .inner_timeouts = false};
+  };
+  return {
+      {"group/takes_over_from_one_who_leaves", bounds(1, 1),
+       [](Run& run) { takes_over(run, true); }},
+      {"group/takes_over_from_the_dead", bounds(1, 1), [](Run& run) { takes_over(run, false); }},
+      {"group/claimed", bounds(2, 1), claimed},
+      {"group/claimed_at_once", awake(1, 1), claimed_at_once},
+      {"group/done_and_left", bounds(1, 2), [](Run& run) { done_and_gone(run, Goes::leaves); }},
+      {"group/done_and_asked", bounds(1, 2), [](Run& run) { done_and_gone(run, Goes::asks); }},
+      {"group/done_and_dead", bounds(1, 2), [](Run& run) { done_and_gone(run, Goes::dies); }},
+      {"group/slow_name", bounds(1, 1), [](Run& run) { slow_name(run, false); }},
+      {"group/slow_name_of_the_dead", bounds(1, 1), [](Run& run) { slow_name(run, true); }},
+  };
+}
+
+}  // namespace heddle::model
