@@ -26,6 +26,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <deque>
 #include <vector>
 
 #include "model/machine.hpp"
@@ -33,7 +34,7 @@
 namespace heddle::model {
 
 inline constexpr std::size_t most_processes = 6;
-inline constexpr std::size_t most_ids = 384;  // locations, and marks of plain reads
+inline constexpr std::size_t most_ids = 8192;  // locations, and marks of plain reads
 inline constexpr std::size_t arena_bytes = 32768;
 
 constexpr bool acquires(Strength s) {
@@ -45,8 +46,26 @@ constexpr bool releases(Strength s) {
 
 class Memory {
  public:
-  struct View {
-    std::array<std::uint16_t, most_ids> at{};
+  /// Of ids: as long as the greatest that is not 0, about.
+  class View {
+   public:
+    std::uint16_t operator[](std::size_t id) const { return id < at_.size() ? at_[id] : 0; }
+    std::size_t size() const { return at_.size(); }
+    void clear() { at_.clear(); }
+    void set(std::size_t id, std::uint16_t index) {
+      if (id >= at_.size()) at_.resize(id + 1);
+      at_[id] = index;
+    }
+    void raise(std::size_t id, std::uint16_t index) {
+      if ((*this)[id] < index) set(id, index);
+    }
+    void join(const View& other) {
+      if (at_.size() < other.at_.size()) at_.resize(other.at_.size());
+      for (std::size_t i = 0; i < other.at_.size(); ++i) at_[i] = std::max(at_[i], other.at_[i]);
+    }
+
+   private:
+    std::vector<std::uint16_t> at_;
   };
   struct Store {
     std::uint64_t value;
@@ -69,12 +88,12 @@ class Memory {
     locations_used_ = 0;
     next_id_ = 1;
     for (Process& process : processes_) {
-      process = {};
+      for (View* view : {&process.now, &process.kept, &process.released}) view->clear();
       process.tick_id = new_id();
       plain_[process.tick_id] = true;
     }
-    sc_fence_ = {};
-    sc_access_ = {};
+    sc_fence_.clear();
+    sc_access_.clear();
   }
 
   std::byte* arena() { return arena_; }
@@ -88,6 +107,7 @@ class Memory {
     std::uint16_t& number = ids_[slot_of(byte)];
     if (number == 0) {
       if (locations_used_ == most_ids) --locations_used_;  // is_full() stops the run
+      if (locations_used_ == locations_.size()) locations_.emplace_back();
       Location& fresh = locations_[locations_used_++];
       number = static_cast<std::uint16_t>(locations_used_);
       fresh.address = byte;
@@ -98,7 +118,7 @@ class Memory {
       if (fresh.stores.empty()) fresh.stores.emplace_back();
       fresh.stores[0].value = native(byte, bytes);
       fresh.stores[0].plain = false;
-      clear(fresh.stores[0].view);
+      fresh.stores[0].view.clear();
       fresh.reader_id = {};
       fresh.reads = {};
     }
@@ -107,9 +127,9 @@ class Memory {
 
   /// The oldest store that `process` may read here.
   std::uint16_t oldest(std::size_t process, const Location& at, Strength strength) const {
-    std::uint16_t floor = processes_[process].now.at[at.id];
+    std::uint16_t floor = processes_[process].now[at.id];
     if (strength == Strength::seq_cst) {
-      floor = std::max({floor, sc_access_.at[at.id], sc_fence_.at[at.id]});
+      floor = std::max({floor, sc_access_[at.id], sc_fence_[at.id]});
     }
     return floor;
   }
@@ -120,9 +140,9 @@ class Memory {
 
   void read(std::size_t process, const Location& at, std::uint16_t index, Strength strength) {
     Process& p = processes_[process];
-    raise(p.now, at.id, index);
-    join(acquires(strength) ? p.now : p.kept, at.stores[index].view);
-    if (strength == Strength::seq_cst) raise(sc_access_, at.id, index);
+    p.now.raise(at.id, index);
+    (acquires(strength) ? p.now : p.kept).join(at.stores[index].view);
+    if (strength == Strength::seq_cst) sc_access_.raise(at.id, index);
   }
 
   /// `continues`: a read-modify-write, which has read the newest store.
@@ -135,43 +155,47 @@ class Memory {
     store.value = value;
     store.plain = plain;
     plain_[at.id] = plain;
-    p.now.at[at.id] = at.last;
-    copy(store.view, releases(strength) ? p.now : p.released);
-    raise(store.view, at.id, at.last);
-    if (continues) join(store.view, at.stores[at.last - 1U].view);
-    if (strength == Strength::seq_cst) raise(sc_access_, at.id, at.last);
+    p.now.set(at.id, at.last);
+    if (plain) {
+      store.view.clear();  // whoever reads it, in order, knows all that it could carry
+    } else {
+      store.view = releases(strength) ? p.now : p.released;
+    }
+    store.view.raise(at.id, at.last);
+    if (continues) store.view.join(at.stores[at.last - 1U].view);
+    if (strength == Strength::seq_cst) sc_access_.raise(at.id, at.last);
     if (!plain) std::memcpy(at.address, &value, at.bytes);  // for plain readers, and at the end
   }
 
   void fence(std::size_t process, Strength strength) {
     Process& p = processes_[process];
-    if (acquires(strength)) join(p.now, p.kept);
+    if (acquires(strength)) p.now.join(p.kept);
     if (strength == Strength::seq_cst) {
-      for (std::size_t i = 0; i < next_id_; ++i) {
-        if (!plain_[i]) p.now.at[i] = std::max(p.now.at[i], sc_fence_.at[i]);
+      for (std::size_t i = 0; i < sc_fence_.size(); ++i) {
+        if (!plain_[i]) p.now.raise(i, sc_fence_[i]);
       }
-      join(p.now, sc_access_);
-      join(sc_fence_, p.now);
+      p.now.join(sc_access_);
+      sc_fence_.join(p.now);
     }
-    if (releases(strength)) copy(p.released, p.now);
+    if (releases(strength)) p.released = p.now;
   }
 
   /// `process` learns all that `other` knew (LIVE-1, the start and the end).
   void learn(std::size_t process, std::size_t other) {
-    join(processes_[process].now, processes_[other].now);
+    processes_[process].now.join(processes_[other].now);
   }
 
   /// Whether `process` knows the newest store here and, for a writer, all plain reads.
   bool ordered(std::size_t process, const Location& at, bool with_reads) const {
     const View& now = processes_[process].now;
-    if (now.at[at.id] != at.last) return false;
+    if (now[at.id] != at.last) return false;
     return !with_reads || !races_with_reader(process, at);
   }
   bool races_with_reader(std::size_t process, const Location& at) const {
     const View& now = processes_[process].now;
     for (std::size_t reader = 0; reader < most_processes; ++reader) {
       if (reader != process && at.reader_id[reader] != 0 &&
-          now.at[at.reader_id[reader]] != at.reads[reader]) {
+          now[at.reader_id[reader]] != at.reads[reader]) {
         return true;
       }
     }
@@ -180,17 +204,19 @@ class Memory {
   void mark_plain_read(std::size_t process, Location& at) {
     if (at.reader_id[process] == 0) at.reader_id[process] = new_id();
     plain_[at.reader_id[process]] = true;
-    processes_[process].now.at[at.reader_id[process]] = ++at.reads[process];
+    processes_[process].now.set(at.reader_id[process], ++at.reads[process]);
   }
   bool is_full() const { return next_id_ >= most_ids; }
 
   /// A moment of this process's own, which others know of when it happened before what they do.
   std::uint16_t tick(std::size_t process) {
     Process& p = processes_[process];
-    return ++p.now.at[p.tick_id];
+    const auto next = static_cast<std::uint16_t>(p.now[p.tick_id] + 1);
+    p.now.set(p.tick_id, next);
+    return next;
   }
   std::uint16_t known_tick(std::size_t process, std::size_t other) const {
-    return processes_[process].now.at[processes_[other].tick_id];
+    return processes_[process].now[processes_[other].tick_id];
   }
 
  private:
@@ -206,15 +232,6 @@ class Memory {
     std::memcpy(&value, address, bytes);
     return value;
   }
-  static void raise(View& view, std::uint16_t id, std::uint16_t index) {
-    view.at[id] = std::max(view.at[id], index);
-  }
-  void join(View& to, const View& from) const {
-    for (std::size_t i = 0; i < next_id_; ++i) to.at[i] = std::max(to.at[i], from.at[i]);
-  }
-  // A view in a store that is used again may hold ids of an earlier run: all are set.
-  static void copy(View& to, const View& from) { to = from; }
-  static void clear(View& view) { view = {}; }
   std::uint16_t new_id() { return next_id_ < most_ids ? next_id_++ : most_ids - 1; }
   std::size_t slot_of(const std::byte* address) const {
     return static_cast<std::size_t>(address - arena_) / 4;
@@ -222,7 +239,7 @@ class Memory {
 
   alignas(4096) std::byte arena_[arena_bytes]{};
   std::array<std::uint16_t, arena_bytes / 4> ids_{};
-  std::vector<Location> locations_ = std::vector<Location>(most_ids);
+  std::deque<Location> locations_;  // where one is, it stays
   std::size_t locations_used_ = 0;
   std::uint16_t next_id_ = 1;
   std::array<Process, most_processes> processes_{};
