@@ -32,6 +32,8 @@ class Founder final : public Peers {
     return has_begun && all_.recover_if_dead(self_, other);
   }
   void recover_dead() { all_.recover_dead(self_); }
+  /// Collectives may use what lies here where it is.
+  void shares(std::span<std::byte> mapping) { mapping_ = mapping; }
 
   std::function<void()> while_waiting;
   bool has_begun = false;

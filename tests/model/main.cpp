@@ -25,8 +25,8 @@ std::vector<Scenario> all_scenarios() {
        {control_scenarios(), draft_scenarios(), wait_scenarios(), participants_scenarios(),
         directory_scenarios(), slot_scenarios(), board_scenarios(), queue_scenarios(),
         letter_scenarios(), late_scenarios(), lane_scenarios(), result_scenarios(),
-        barrier_scenarios(), group_scenarios(), epoch_scenarios(), bsp_scenarios(),
-        history_scenarios(), progress_scenarios()}) {
+        barrier_scenarios(), group_scenarios(), collective_scenarios(), epoch_scenarios(),
+        bsp_scenarios(), history_scenarios(), progress_scenarios()}) {
     all.insert(all.end(), group.begin(), group.end());
   }
   return all;

@@ -19,6 +19,7 @@ std::vector<Scenario> lane_scenarios();    // its lanes, and its reopening
 std::vector<Scenario> result_scenarios();
 std::vector<Scenario> barrier_scenarios();
 std::vector<Scenario> group_scenarios();
+std::vector<Scenario> collective_scenarios();
 std::vector<Scenario> epoch_scenarios();  // of the group
 std::vector<Scenario> wait_scenarios();
 std::vector<Scenario> directory_scenarios();
