@@ -161,6 +161,64 @@ void slow_name(Run& run, bool dies) {
   run.process("recoverer", false, [&recoverer] { recoverer.recover_dead(); });
 }
 
+// Calls until one ends well.
+void calls_until_well(GroupWorld& world, Group::Member& member, Kind kind) {
+  while (!call(world, member, 0, kind)) {
+    const std::uint64_t before = member.epoch();
+    check(member.rebuild().status == Status::ready, "rebuild ends");
+    check(member.epoch() > before, "epochs follow each other");
+  }
+}
+
+// One leaves or dies, whose epoch the other and a newcomer break together, while the newcomer joins, in a
+// place that is free or in that of the one who goes.
+void joins_meanwhile(Run& run, std::uint32_t places, bool mortal) {
+  auto& world = run.ghost<GroupWorld>(run, group_of(2, places), 3U);
+  auto& founders = run.ghost<std::vector<Founder*>>();
+  const auto members = founded(run, world, 2, founders);
+  run.process("goes", mortal, [&world, &founders, member = members[0]] {
+    founders[0]->has_begun = true;
+    world.out[0] = true;
+    member->leave();
+  });
+  run.process("stays", false, [&world, &founders, member = members[1]] {
+    founders[1]->has_begun = true;
+    if (!call(world, *member, 0, Kind::one_round)) {
+      world.out[1] = true;
+      check(member->rebuild().status == Status::ready, "rebuild ends");
+      calls_until_well(world, *member, Kind::one_round);
+    }
+    member->leave();
+  });
+  Peers& peers = run.ghost<ModelPeers>(world.participants, 2U);
+  run.process("newcomer", false, [&world, &peers] {
+    joins(world, peers,
+          [&](Group::Member& member) { calls_until_well(world, member, Kind::one_round); });
+  });
+}
+
+// One is dead, and while it is recovered another leaves: the third waits for both, and hears of one.
+void leaves_meanwhile(Run& run) {
+  auto& world = run.ghost<GroupWorld>(run, group_of(3), 4U);
+  auto& founders = run.ghost<std::vector<Founder*>>();
+  const auto members = founded(run, world, 3, founders);
+  run.process("dead", false, [] { drop_token(self()); });
+  run.process("leaves", false, [&world, &founders, member = members[1]] {
+    founders[1]->has_begun = true;
+    world.out[1] = true;
+    member->leave();
+  });
+  run.process("stays", false, [&world, &founders, member = members[2]] {
+    founders[2]->has_begun = true;
+    check(call(world, *member, 0, Kind::one_round).status == Status::peer_died, "it hears of it");
+    check(member->rebuild().status == Status::ready, "rebuild ends");
+    check(member->size() == 1, "it is alone");
+    check(call(world, *member, 0, Kind::one_round).status == Status::ready, "and goes on");
+  });
+  auto& recoverer = run.ghost<ModelPeers>(world.participants, 3U);
+  run.process("recoverer", false, [&recoverer] { recoverer.recover_dead(); });
+}
+
 }  // namespace
 
 std::vector<Scenario> epoch_scenarios() {
@@ -170,7 +228,18 @@ std::vector<Scenario> epoch_scenarios() {
   const auto awake = [](int preemptions, int stale) {
     return Bounds{.preemptions = preemptions, .stale = stale, .inner_timeouts = false};
   };
+  const auto deaths = [](int preemptions, int stale) {
+    return Bounds{.preemptions = preemptions, .deaths = 1, .stale = stale};
+  };
   return {
+      {"group/joins_beside_one_who_leaves", bounds(1, 1),
+       [](Run& run) { joins_meanwhile(run, 3, false); }},
+      {"group/joins_after_one_who_leaves", bounds(2, 1),
+       [](Run& run) { joins_meanwhile(run, 2, false); }},
+      {"group/joins_beside_the_dead", deaths(1, 0),
+       [](Run& run) { joins_meanwhile(run, 3, true); }},
+      {"group/joins_after_the_dead", deaths(1, 1), [](Run& run) { joins_meanwhile(run, 2, true); }},
+      {"group/leaves_meanwhile", bounds(1, 1), leaves_meanwhile},
       {"group/takes_over_from_one_who_leaves", bounds(1, 1),
        [](Run& run) { takes_over(run, true); }},
       {"group/takes_over_from_the_dead", bounds(1, 1), [](Run& run) { takes_over(run, false); }},

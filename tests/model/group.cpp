@@ -196,7 +196,7 @@ std::vector<Scenario> group_scenarios() {
       {"group/death_of_three", deaths(1, 0, 1), [](Run& run) { calls(run, 3, 1, 1, one_round); }},
       {"group/death_of_three_in_two_rounds", deaths(0, 0, 1),
        [](Run& run) { calls(run, 3, 1, 1, two_rounds); }},
-      {"group/two_deaths", deaths(0, 0, 2), [](Run& run) { calls(run, 3, 2, 1, one_round); }},
+      {"group/two_deaths", deaths(1, 0, 2), [](Run& run) { calls(run, 3, 2, 1, one_round); }},
       {"group/rebuild", awake(1, 1), [](Run& run) { rebuild(run, 2); }},
       {"group/rebuild_of_three", awake(1, 0), [](Run& run) { rebuild(run, 3); }},
       {"group/left", awake(2, 1), [](Run& run) { goes(run, true); }},

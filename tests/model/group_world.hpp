@@ -109,6 +109,7 @@ inline GroupOutcome call(GroupWorld& world, Group::Member& member, std::size_t n
   tell(world, epoch, number, outcome.status);
   if (outcome.status == Status::peer_died) {
     check(outcome.rank < member.size(), "GROUP: the dead is named");
+    check(outcome.rank != member.rank(), "GROUP: one that lives hears that it died");
     if (epoch == 1) check(is_out(world, outcome.rank), "GROUP: one that lives was named");
     return outcome;
   }

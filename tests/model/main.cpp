@@ -296,7 +296,7 @@ TEST(ModelMutation, some_orders_weakened_are_caught) {
        {"SLOT.publish:relaxed", "SLOT.recheck:removed", "SLOT.claimed:acq_rel",
         "WAIT.changed:acq_rel", "QUEUE.commit:acquire", "BARRIER.before_scan:acq_rel",
         "BOARD.finish:relaxed", "DIR.ready:relaxed", "DIR.orphan:relaxed", "PART.join:acquire",
-        "QUEUE.repair:left"}) {
+        "QUEUE.repair:left", "GROUP.out:relaxed", "GROUP.leave:relaxed"}) {
     for (const Mutation& mutation : mutations_of(name)) {
       EXPECT_NE(try_mutation(mutation, all_scenarios(), 60'000).caught_by, "")
           << describe(mutation);
