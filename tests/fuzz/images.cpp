@@ -13,6 +13,7 @@
 #include <optional>
 #include <string_view>
 
+#include "fuzz/group_use.hpp"
 #include "heddle/run/event_ring.hpp"
 #include "heddle/shm/segment.hpp"
 #include "heddle/shm/shared_buffer.hpp"
@@ -45,6 +46,8 @@ struct Objects {
         near(segment.open<Barrier>(near_barrier, {.parties = 2, .max_parties = 4})),
         far(segment.open<Barrier>(far_barrier, {.parties = 2, .max_parties = 9})),
         board(segment.open<Board>(item_board, {.items = 3})),
+        group(segment.open<Group>(small_group,
+                                  {.size = 2, .places = 3, .exchange_bytes = page_bytes})),
         events(segment.open<EventRing>(event_ring, {})),
         // Fills the rest of the segment, up to the guard page behind it.
         buffer(segment.open<SharedBuffer<std::uint64_t>>(plain_buffer, {page_bytes / 8})) {}
@@ -54,14 +57,40 @@ struct Objects {
   TaskQueue<bytes> notes;
   Barrier near, far;
   Board board;
+  Group group;
   EventRing events;
   SharedBuffer<std::uint64_t> buffer;
 };
 
 Segment new_segment() {
   return Segment::anonymous(
-      {.bytes = 26 * page_bytes, .participants = participants, .objects = objects});
+      {.bytes = 30 * page_bytes, .participants = participants, .objects = objects});
 }
+
+// Its two first members, and who may come later.
+struct GroupOfTwo {
+  explicit GroupOfTwo(Segment& segment)
+      : first(segment),
+        second_segment(Segment::adopt(segment.fd())),
+        second(second_segment),
+        memory(segment.directory().find(small_group, Group::kind, Group::element(), segment.peers(),
+                                        Deadline::now())) {
+    first.next = [this] { members[1] = Group(memory, second).join(Deadline::now()); };
+    members[0] = Group(memory, first).join(Deadline::now());
+  }
+  // Both, in turns.
+  template <class Call>
+  void both(Call&& call) {
+    for (int times = 0; times < 2; ++times) {
+      for (Group::Member& member : members) call(member);
+    }
+  }
+  LetsIn first;
+  Segment second_segment;
+  LetsIn second;
+  std::span<std::byte> memory;
+  std::array<Group::Member, 2> members;
+};
 
 std::vector<std::uint32_t> some_weights() {
   std::vector<std::uint32_t> values(weights);
@@ -91,14 +120,20 @@ Image image_of(Segment& segment) {
   image.regions = {{0, sizeof(SegmentHeader)},
                    {page_bytes, directory - page_bytes},
                    {directory, objects * sizeof(DirectoryEntry)}};
+  std::optional<Image::Region> group;  // last: the regions' numbers stand in inputs
   std::vector<DirectoryEntry> entries(objects);
   std::memcpy(static_cast<void*>(entries.data()), image.bytes.data() + directory,
               objects * sizeof(DirectoryEntry));
   for (const DirectoryEntry& entry : entries) {
     if (entry.bytes == 0) continue;
+    if (entry.name == std::string_view(small_group)) {
+      group = {entry.offset, entry.bytes};
+      continue;
+    }
     image.regions.push_back({entry.offset, entry.bytes});
     if (entry.name == std::string_view(event_ring)) image.events = image.regions.back();
   }
+  if (group) image.regions.push_back(*group);
   return image;
 }
 
@@ -121,6 +156,15 @@ Image idle() {
   static_cast<void>(all.notes.drop(die_twice(all.notes, 1)));
   static_cast<void>(all.notes.close());
   static_cast<void>(all.notes.reopen());
+  {
+    GroupOfTwo group(segment);
+    std::array<std::vector<float>, 2> data{std::vector<float>(2000), std::vector<float>(2000)};
+    for (std::size_t i = 0; i < 2; ++i) {
+      static_cast<void>(group.members[i].start_allreduce(std::span(data[i])));
+    }
+    for (int rounds = 0; rounds < 5; ++rounds) group.both([](auto& one) { (void)one.test(); });
+    group.both([](auto& one) { (void)one.rebuild(Deadline::now()); });
+  }
   all.events.push({WorkerEvent::Kind::progress, 0, 1, 1, 0.5});
   return image_of(segment);
 }
@@ -200,6 +244,10 @@ Image held() {
   Barrier::Party other_far_party = other.find<Barrier>(far_barrier).join();
   static_cast<void>(far_party.arrive());
 
+  GroupOfTwo group(segment);  // one has come to a call, and the other has not
+  std::vector<float> data(2000);
+  static_cast<void>(group.members[0].start_allreduce(std::span(data)));
+
   std::uint32_t item = 0;
   static_cast<void>(all.board.take(1, item, Deadline::now()));
   all.board.finish(item);
@@ -247,6 +295,11 @@ Image full() {
   for (int i = 0; i < 9; ++i) parties.push_back(all.far.join());
   for (std::uint32_t item = 0; all.board.take(1, item, Deadline::now()) == Status::ready;) {
   }
+  GroupOfTwo group(segment);
+  Segment third_segment = Segment::adopt(segment.fd());
+  LetsIn third(third_segment);
+  third.next = [&] { group.both([](auto& one) { (void)one.rebuild(Deadline::now()); }); };
+  const Group::Member last = Group(group.memory, third).join(Deadline::now());
   return image_of(segment);
 }
 

@@ -24,6 +24,7 @@ inline constexpr const char* bytes_queue = "bytes queue";    // with all that a 
 inline constexpr const char* near_barrier = "near barrier";  // its places are in one cache line
 inline constexpr const char* far_barrier = "far barrier";
 inline constexpr const char* item_board = "board";
+inline constexpr const char* small_group = "group";
 inline constexpr const char* event_ring = "events";
 inline constexpr const char* plain_buffer = "buffer";
 inline constexpr const char* half_made = "half made";

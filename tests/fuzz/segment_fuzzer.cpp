@@ -17,6 +17,7 @@
 #include <string>
 #include <string_view>
 
+#include "fuzz/group_use.hpp"
 #include "fuzz/images.hpp"
 #include "heddle/run/event_ring.hpp"
 #include "heddle/shm/segment.hpp"
@@ -226,25 +227,25 @@ class Member {
   explicit Member(Segment segment) : segment_(std::move(segment)) {}
 
   void use(Input& input) {
-    const unsigned group = static_cast<unsigned>(input.byte() % groups.size());
-    use(group, input.byte() % groups[group].choices, input);
+    const unsigned kind = static_cast<unsigned>(input.byte() % kinds.size());
+    use(kind, input.byte() % kinds[kind].choices, input);
   }
   void use_everything(Input& input) {
-    for (unsigned group = 0; group < groups.size(); ++group) {
-      for (unsigned choice = 0; choice < groups[group].choices; ++choice) use(group, choice, input);
+    for (unsigned kind = 0; kind < kinds.size(); ++kind) {
+      for (unsigned choice = 0; choice < kinds[kind].choices; ++choice) use(kind, choice, input);
     }
   }
 
  private:
-  struct Group {
+  struct Kind {
     unsigned choices;
     void (*use)(Member&, unsigned choice, Input&);
   };
-  static const std::array<Group, 10> groups;
+  static const std::array<Kind, 11> kinds;
 
-  void use(unsigned group, unsigned choice, Input& input) {
+  void use(unsigned kind, unsigned choice, Input& input) {
     try {
-      groups[group].use(*this, choice, input);
+      kinds[kind].use(*this, choice, input);
     } catch (const Error&) {
       // A clear answer, as a Status is.
     }
@@ -499,9 +500,10 @@ class Member {
   BarrierUse near_, far_;
   std::optional<Board> board_;
   std::optional<std::uint32_t> item_;
+  GroupUse group_;
 };
 
-const std::array<Member::Group, 10> Member::groups{{
+const std::array<Member::Kind, 11> Member::kinds{{
     {5, [](Member& m, unsigned choice, Input& input) { m.use_segment(choice, input); }},
     {SlotUse<Job>::choices,
      [](Member& m, unsigned choice, Input& input) {
@@ -522,6 +524,8 @@ const std::array<Member::Group, 10> Member::groups{{
     {2, [](Member& m, unsigned choice, Input& input) { m.use_events(choice, input); }},
     {2, [](Member& m, unsigned choice, Input& input) { m.use_buffer(choice, input); }},
     {21, [](Member& m, unsigned choice, Input& input) { m.use_bytes_queue(choice, input); }},
+    {GroupUse::choices,
+     [](Member& m, unsigned choice, Input& input) { m.group_.use(m.segment_, choice, input); }},
 }};
 
 FileDescriptor file_of(std::span<const std::byte> bytes) {
