@@ -159,13 +159,18 @@ class GroupUse {
 
   void join_both(Deadline deadline) {
     for (Side& each : sides_) each.member.leave();
-    sides_[0].peers->next = [&] {
+    auto& [first, second] = sides_;
+    first.peers->next = [&] {
       try {
-        sides_[1].member = sides_[1].group->join(Deadline::now());
+        second.member = second.group->join(Deadline::now());
       } catch (const Error&) {
       }
     };
-    sides_[0].member = sides_[0].group->join(deadline);
+    first.member = first.group->join(deadline);
+    if (second.member.is_member()) return;
+    // It was not the group's first epoch, and has begun without the second.
+    second.peers->next = [&] { static_cast<void>(first.member.rebuild(Deadline::now())); };
+    second.member = second.group->join(Deadline::now());
   }
 
   std::optional<Segment> second_;
