@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
@@ -12,13 +13,15 @@
 #include "heddle/base/error.hpp"
 #include "option_checks.hpp"
 #include "status_line.hpp"
-#include "storm_round.hpp"
+#include "storm_group.hpp"
+#include "storm_queue.hpp"
 #include "streams.hpp"
 
 namespace heddle {
 namespace {
 
-constexpr std::int64_t round_ns = 5'000'000'000;  // then all is accounted for, and another begins
+constexpr std::int64_t round_ns =
+    5'000'000'000;  // then all is accounted for, and the other's begins
 
 class Storm {
  public:
@@ -32,13 +35,15 @@ class Storm {
     std::mt19937_64 random(seed_);
     const std::int64_t end = began_ + static_cast<std::int64_t>(options_.seconds * 1e9);
     std::string violated;
-    while (violated.empty() && monotonic_ns() < end) {
-      StormRound round(random, options_.lies, totals_);
-      round.rage(std::min(monotonic_ns() + round_ns, end), [this](std::uint64_t done) {
+    // Each in turn, and both of them also in a short storm.
+    const std::int64_t each = std::min(round_ns, (end - began_) / 2);
+    for (bool on_queue = true; violated.empty() && monotonic_ns() < end; on_queue = !on_queue) {
+      const std::unique_ptr<StormRound> round = begin(on_queue, random);
+      round->rage(std::min(monotonic_ns() + each, end), [&](std::uint64_t done) {
         if (const int signal = signals_.take()) throw Stopped{signal};
-        if (status_.is_due()) show(totals_.acknowledged + done);
+        if (status_.is_due()) show(on_queue ? done : 0, on_queue ? 0 : done);
       });
-      violated = round.account();
+      violated = round->account();
     }
     status_.clear();
     tell(violated);
@@ -52,10 +57,17 @@ class Storm {
   double elapsed() const { return static_cast<double>(monotonic_ns() - began_) / 1e9; }
   double kills_per_second() const { return static_cast<double>(totals_.killed()) / elapsed(); }
 
-  void show(std::uint64_t tasks) {
-    status_.draw(fmt::format("{:.0f}/{:g} s  {} kills ({:.0f}/s)  {:.2f} M tasks", elapsed(),
-                             options_.seconds, totals_.killed(), kills_per_second(),
-                             static_cast<double>(tasks) / 1e6));
+  std::unique_ptr<StormRound> begin(bool on_queue, std::mt19937_64& random) {
+    if (on_queue) return std::make_unique<StormOnQueue>(random, options_.lies == "queue", totals_);
+    return std::make_unique<StormOnGroup>(random, options_.lies == "group", totals_);
+  }
+
+  // What the present round has done comes to the totals at its end.
+  void show(std::uint64_t tasks, std::uint64_t reductions) {
+    status_.draw(fmt::format("{:.0f}/{:g} s  {} kills ({:.0f}/s)  {:.2f} M tasks  {:.1f} k sums",
+                             elapsed(), options_.seconds, totals_.killed(), kills_per_second(),
+                             static_cast<double>(totals_.acknowledged + tasks) / 1e6,
+                             static_cast<double>(totals_.reductions + reductions) / 1e3));
   }
 
   void tell(const std::string& violated) {
@@ -63,6 +75,7 @@ class Storm {
     const std::uint64_t producers = totals_.killed(StormRole::producer);
     const std::uint64_t consumers = totals_.killed(StormRole::consumer);
     const std::uint64_t recoverers = totals_.killed(StormRole::recoverer);
+    const std::uint64_t members = totals_.killed(StormRole::member);
     if (options_.json) {
       const Json event{{"event", "end"},
                        {"seed", seed_},
@@ -72,21 +85,29 @@ class Storm {
                        {"producers_killed", producers},
                        {"consumers_killed", consumers},
                        {"recoverers_killed", recoverers},
+                       {"members_killed", members},
                        {"tasks", totals_.acknowledged},
                        {"done_again", totals_.again},
                        {"slots_recovered", totals_.recovered},
+                       {"sums", totals_.reductions},
+                       {"epochs", totals_.epochs},
                        {"violation", violated.empty() ? Json(nullptr) : Json(violated)}};
       return output_.write(event.dump() + "\n");
     }
     output_.write(fmt::format(
-        "{:.1f} s, seed {}: {} kills ({:.0f}/s) of {} producers, {} consumers, {} recoverers\n"
-        "{} tasks were acknowledged; {} were done again; {} slots were taken from the dead\n",
-        elapsed(), seed_, totals_.killed(), kills_per_second(), producers, consumers, recoverers,
-        totals_.acknowledged, totals_.again, totals_.recovered));
+        "{:.1f} s, seed {}: {} kills ({:.0f}/s) of {} producers, {} consumers, {} members of a "
+        "group, "
+        "{} recoverers\n"
+        "{} tasks were acknowledged; {} were done again; {} slots were taken from the dead\n"
+        "{} sums were made by the members, in {} epochs\n",
+        elapsed(), seed_, totals_.killed(), kills_per_second(), producers, consumers, members,
+        recoverers, totals_.acknowledged, totals_.again, totals_.recovered, totals_.reductions,
+        totals_.epochs));
     if (!violated.empty()) return;
     output_.write(
         "held: every acknowledged task was done, none again but those of killed consumers, no slot "
-        "is lost\n");
+        "is lost;\n"
+        "every sum is that of all members, survivors are told the same, no place is lost\n");
   }
 
   const StormOptions& options_;
@@ -101,21 +122,27 @@ class Storm {
 }  // namespace
 
 CLI::App* add_storm_command(CLI::App& app, StormOptions& options) {
-  CLI::App* storm = app.add_subcommand("storm", "kill processes that share a queue, and account");
+  CLI::App* storm =
+      app.add_subcommand("storm", "kill processes that share a queue, or a group, and account");
   storm->add_option("--seconds", options.seconds, "how long")->capture_default_str();
   storm->add_option("--seed", options.seed, "whom it kills and when [drawn]");
   storm->add_flag("--json", options.json, "print one JSON object");
-  storm->add_flag("--lies", options.lies)->group("");  // for a test
+  storm->add_option("--lies", options.lies)->group("");  // for a test
   check_whole(*storm, {"--seed"});
   check_decimal(*storm, {"--seconds"});
   storm->footer(
-      "Producers, consumers and recoverers on a task queue are killed with SIGKILL, some hundred "
-      "a\n"
-      "second, and started again. At the end every task whose push was acknowledged was done, "
-      "none\n"
-      "again but those that a killed consumer had, and no slot of the queue is lost. If not, it "
-      "says\n"
-      "what was violated, and ends with 1.");
+      "Producers, consumers and recoverers on a task queue, and in turn members of a group that "
+      "add "
+      "up\n"
+      "numbers, are killed with SIGKILL, some hundred a second, and started again. At the end "
+      "every "
+      "task\n"
+      "whose push was acknowledged was done, none again but those that a killed consumer had, and "
+      "no "
+      "slot\n"
+      "of the queue is lost; and every sum was that of all members, and survivors were told the "
+      "same.\n"
+      "If not, it says what was violated, and ends with 1.");
   return storm;
 }
 

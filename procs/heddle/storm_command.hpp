@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <optional>
+#include <string>
 
 namespace heddle {
 
@@ -10,8 +11,7 @@ struct StormOptions {
   double seconds = 60;
   std::optional<std::uint64_t> seed;  // none: drawn, and printed
   bool json = false;
-  bool lies =
-      false;  // a consumer says that it has done a task that it has not: the storm must see it
+  std::string lies;  // "queue", "group": somebody there does wrong, and the storm must see it
 };
 
 /// Adds "storm" to the program's commands; its options land in `options`.

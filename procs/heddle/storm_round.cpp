@@ -2,138 +2,81 @@
 
 #include <fmt/format.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <chrono>
 #include <exception>
 #include <thread>
-
-#include "heddle/base/error.hpp"
 
 namespace heddle {
 namespace {
 
 using namespace std::chrono_literals;
-using Count = std::atomic<std::uint64_t>;
 
-constexpr std::uint32_t capacity = 64;  // few slots, so that all of them are always in use
-constexpr std::uint64_t between_kills_us = 1'000;  // on average
-constexpr auto patience = 20s;                     // nothing takes so long, unless it hangs
-
-constexpr std::array role_names = {"producer", "consumer", "recoverer"};
-
-/// What became of a task, written down by those who die.
-struct Record {
-  std::atomic<std::uint8_t> pushed;   // its producer was told so
-  std::atomic<std::uint8_t> done;     // how often somebody has done it
-  std::atomic<std::uint8_t> ended;    // how often somebody was told that it is complete
-  std::atomic<std::uint8_t> excused;  // how often somebody was killed who had it
-};
-
-// In the middle of everything, so that most deaths are there. Some microseconds.
-void linger(std::uint64_t number) {
-  for (std::uint64_t i = number * 7 % 256; i != 0; --i) pause();
-}
-// Now and then, so that those who are killed and started get a core.
-void rest() { std::this_thread::sleep_for(100us); }
+constexpr std::array role_names = {"producer", "consumer", "recoverer", "member"};
 
 }  // namespace
 
-/// 64 bytes that say when they are torn.
-struct StormRound::Job {
-  std::uint64_t number;
-  std::array<std::uint64_t, 7> words;
-
-  void fill(std::uint64_t of, std::size_t from, std::size_t to) {
-    number = of;
-    for (std::size_t i = from; i < to; ++i) words[i] = of * 31 + i;
-  }
-  bool whole() const {
-    for (std::size_t i = 0; i < words.size(); ++i) {
-      if (words[i] != number * 31 + i) return false;
-    }
-    return true;
-  }
-};
-
-/// In memory that no death takes away.
-struct StormRound::Ledger {
-  Count tasks, done;
-  std::atomic<bool> ending, complained;
-  std::array<char, 200> complaint;
-  std::array<Count, cast.size()> held;  // the number of the task that each has, plus 1
-  std::array<Record, most_tasks> records;
-
-  // The first one counts.
-  void complain(const std::string& text) {
-    if (!complained.exchange(true)) text.copy(complaint.data(), complaint.size() - 1);
-  }
-  static Ledger* make() {  // zeroed; takes memory only for what is written
-    void* memory = mmap(nullptr, sizeof(Ledger), PROT_READ | PROT_WRITE,
-                        MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) throw_system_error("cannot map the storm's ledger", errno);
-    return static_cast<Ledger*>(memory);
-  }
-};
-
-StormRound::StormRound(std::mt19937_64& random, bool lies, StormTotals& totals)
-    : random_(random),
-      lies_(lies),
-      totals_(totals),
-      ledger_(Ledger::make()),
-      segment_(Segment::anonymous({.bytes = std::size_t{1} << 20})) {
-  static_cast<void>(segment_.open<Queue>("jobs", {.capacity = capacity}));
-  for (std::size_t i = 0; i < cast.size(); ++i) start(i);
+void StormRound::linger(std::uint64_t number) {
+  for (std::uint64_t i = number * 7 % 256; i != 0; --i) pause();  // some microseconds
 }
+void StormRound::rest() { std::this_thread::sleep_for(100us); }
+
+StormRound::StormRound(std::mt19937_64& random, std::span<const StormRole> cast,
+                       std::chrono::microseconds between_kills, std::size_t bytes,
+                       StormTotals& totals)
+    : cast_(cast),
+      totals_(totals),
+      segment_(Segment::anonymous({.bytes = bytes})),
+      random_(random),
+      between_kills_(between_kills) {}
 
 StormRound::~StormRound() {
-  for (std::size_t i = 0; i < cast.size(); ++i) end(i, SIGKILL);
-  munmap(ledger_, sizeof(Ledger));
+  for (std::size_t i = 0; i < cast_.size(); ++i) end(i, SIGKILL);
+  munmap(course_, sizeof(Course));
+}
+
+void StormRound::complain(const std::string& text) {
+  if (!course_->complained.exchange(true)) {
+    text.copy(course_->complaint.data(), course_->complaint.size() - 1);
+  }
 }
 
 void StormRound::rage(std::int64_t until, const std::function<void(std::uint64_t)>& look) {
   const auto now = [] { return std::chrono::steady_clock::now(); };
   std::uint64_t seen = 0;
   auto moved = now();
-  for (auto next = now(); monotonic_ns() < until && !ledger_->complained;) {
-    next = std::max(next, now() - 100ms) +
-           std::chrono::microseconds(random_() % (2 * between_kills_us));
+  for (auto next = now(); monotonic_ns() < until && !course_->complained;) {
+    const auto most = static_cast<std::uint64_t>(2 * between_kills_.count());
+    next = std::max(next, now() - 100ms) + std::chrono::microseconds(random_() % most);
     std::this_thread::sleep_until(next);
-    const std::size_t victim = random_() % cast.size();
-    if (end(victim, SIGKILL) != -SIGKILL) complain(victim, "ended by itself");
-    ++totals_.kills[static_cast<std::size_t>(cast[victim])];
-    if (const std::uint64_t held = ledger_->held[victim].exchange(0)) {
-      ++ledger_->records[held - 1].excused;
-    }
+    const std::size_t victim = random_() % cast_.size();
+    if (end(victim, SIGKILL) != -SIGKILL) complain_of(victim, "ended by itself");
+    ++totals_.kills[static_cast<std::size_t>(cast_[victim])];
+    was_killed(victim);
     start(victim);
-    const std::uint64_t done = ledger_->done;
-    if (done != seen || ledger_->tasks >= most_tasks - cast.size()) moved = now();
+    const std::uint64_t done = course_->done;
+    if (done != seen || is_enough()) moved = now();
     seen = done;
-    if (now() - moved > patience) ledger_->complain("nobody gets on: it hangs");
+    if (now() - moved > patience) complain("nobody gets on: it hangs");
     look(done);
   }
 }
 
 std::string StormRound::account() {
-  ledger_->ending = true;
-  for (std::size_t i = 0; i < cast.size(); ++i) {
-    if (cast[i] != StormRole::consumer) await(i);
-  }
-  static_cast<void>(segment_.find<Queue>("jobs").close());
-  for (std::size_t i = 0; i < cast.size(); ++i) {
-    if (cast[i] == StormRole::consumer) await(i);
-  }
-  if (!ledger_->complained) account_for_tasks();
-  if (!ledger_->complained) account_for_slots();
-  return ledger_->complaint.data();
+  course_->ending = true;
+  let_end();
+  if (!course_->complained) add_up();
+  return course_->complaint.data();
 }
 
 // ---- processes
+
+void StormRound::start_all() {
+  for (std::size_t i = 0; i < cast_.size(); ++i) start(i);
+}
 
 void StormRound::start(std::size_t i) {
   const pid_t parent = getpid();
@@ -146,9 +89,9 @@ void StormRound::start(std::size_t i) {
   try {
     play(i);
   } catch (const std::exception& error) {
-    ledger_->complain(error.what());
+    complain(error.what());
   }
-  _exit(ledger_->complained ? 1 : 0);
+  _exit(course_->complained ? 1 : 0);
 }
 
 // Its exit code, or minus the signal that it died of.
@@ -162,118 +105,34 @@ int StormRound::end(std::size_t i, int signal) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
+void StormRound::await_all(StormRole role) {
+  for (std::size_t i = 0; i < cast_.size(); ++i) {
+    if (cast_[i] == role) await(i);
+  }
+}
+
 void StormRound::await(std::size_t i) {
   const Deadline deadline = Deadline::after(patience);
   siginfo_t info{};
   const auto id = static_cast<id_t>(pids_[i]);
   while (waitid(P_PID, id, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == 0) {
-    if (ledger_->complained) return;  // the destructor ends it
-    if (deadline.left(monotonic_ns()) <= 0) return complain(i, "hangs at the end");
+    if (course_->complained) return;  // the destructor ends it
+    if (deadline.left(monotonic_ns()) <= 0) return complain_of(i, "hangs at the end");
     rest();
   }
-  if (end(i, 0) != 0) complain(i, "failed at the end");
+  if (end(i, 0) != 0) complain_of(i, "failed at the end");
 }
 
-void StormRound::complain(std::size_t i, const char* what) {
-  ledger_->complain(fmt::format("a {} {}", role_names[static_cast<std::size_t>(cast[i])], what));
-}
-
-// In those that are killed.
-void StormRound::require(bool holds, const char* violated, std::uint64_t task) {
-  if (holds) return;
-  ledger_->complain(fmt::format("task {}: {}", task, violated));
-  _exit(1);
-}
-
-void StormRound::play(std::size_t i) {
-  if (cast[i] == StormRole::recoverer) return recover();
-  Segment own = Segment::adopt(segment_.fd());
-  cast[i] == StormRole::producer ? produce(own) : consume(own, ledger_->held[i]);
-}
-
-void StormRound::produce(Segment& own) {
-  auto queue = own.find<Queue>("jobs");
-  while (!ledger_->ending) {
-    if (ledger_->tasks >= most_tasks - cast.size()) {  // enough for this round
-      rest();
-      continue;
-    }
-    const std::uint64_t number = ledger_->tasks.fetch_add(1);
-    auto slot = queue.reserve(Deadline::after(patience));
-    require(static_cast<bool>(slot), "there was no room for it", number);
-    slot.payload().fill(number, 0, 3);
-    linger(number);
-    slot.payload().fill(number, 3, 7);
-    require(static_cast<bool>(slot.commit()), "its living producer lost it", number);
-    ledger_->records[number].pushed = 1;
-    if (number % 32 == 0) rest();
-  }
-}
-
-void StormRound::consume(Segment& own, Count& held) {
-  auto queue = own.find<Queue>("jobs");
-  for (;;) {
-    Task<Job> task = queue.pop(Deadline::after(patience));
-    if (task.status() == Status::closed) return;
-    require(static_cast<bool>(task), "a consumer has waited for it in vain", ledger_->tasks);
-    const Job job = task.payload();
-    require(job.whole() && job.number < ledger_->tasks, "it is torn", job.number);
-    held = job.number + 1;
-    linger(job.number);
-    if (job.number % 32 == 3 && task.tries() == 1) {
-      require(task.fail() == Status::ready, "its living consumer lost it", job.number);
-    } else {
-      Record& record = ledger_->records[job.number];
-      if (!lies_ || job.number != 1000) ++record.done;
-      linger(job.number / 64);
-      require(task.payload().whole(), "it was overwritten while it was leased", job.number);
-      require(task.complete() == Status::ready, "its living consumer lost it", job.number);
-      ++record.ended;
-      ++ledger_->done;
-    }
-    held = 0;
-  }
+void StormRound::complain_of(std::size_t i, const char* what) {
+  complain(fmt::format("a {} {}", role_names[static_cast<std::size_t>(cast_[i])], what));
 }
 
 // Comes, recovers whoever is dead, and goes.
 void StormRound::recover() {
-  while (!ledger_->ending) {
+  while (!course_->ending) {
     Segment own = Segment::adopt(segment_.fd());
     own.recover_dead();
     rest();
-  }
-}
-
-// ---- the account
-
-void StormRound::account_for_tasks() {
-  std::uint64_t excused = 0;
-  for (std::uint64_t i = 0; i < ledger_->tasks; ++i) {
-    const Record& task = ledger_->records[i];
-    const char* violated = nullptr;
-    if (task.pushed != 0 && task.done == 0) violated = "it was pushed, and never done: it is lost";
-    if (task.done > 1 + task.excused) violated = "it was done again, and nobody was killed with it";
-    if (task.ended > 1) violated = "it has ended twice";
-    if (violated != nullptr) return ledger_->complain(fmt::format("task {}: {}", i, violated));
-    totals_.acknowledged += task.pushed;
-    totals_.again += task.done > 1 ? 1 : 0;
-    excused += task.excused;
-  }
-  if (excused > totals_.killed(StormRole::consumer)) {
-    ledger_->complain("more tasks were at work than consumers");
-  }
-}
-
-void StormRound::account_for_slots() {
-  segment_.recover_dead();
-  auto queue = segment_.find<Queue>("jobs");
-  const QueueStats stats = queue.stats();
-  totals_.recovered += stats.recovered;
-  std::uint32_t free = 0;
-  static_cast<void>(queue.reopen());
-  while (free <= capacity && queue.try_push(Job{})) ++free;
-  if (stats.now.filling + stats.now.waiting + stats.now.leased != 0 || free != capacity) {
-    ledger_->complain(fmt::format("of {} slots {} are free at the end", capacity, free));
   }
 }
 

@@ -18,15 +18,24 @@ TEST(CliStorm, kills_and_finds_everything_accounted_for) {
   EXPECT_GT((*end)["kills"], 50);
   EXPECT_GT((*end)["consumers_killed"], 0);
   EXPECT_GT((*end)["tasks"], 1000);
+  EXPECT_GT((*end)["members_killed"], 0);
+  EXPECT_GT((*end)["sums"], 100);
 }
 
 TEST(CliStorm, says_what_was_violated_and_the_seed) {
-  Program storm({"storm", "--seconds", "2", "--seed", "8", "--lies"});
+  Program storm({"storm", "--seconds", "2", "--seed", "8", "--lies", "queue"});
   EXPECT_EQ(storm.join(), 1);
   EXPECT_EQ(
       storm.errors(),
       "heddle: the storm has found a violation: task 1000: it was pushed, and never done: it is "
       "lost; again with --seed 8\n");
+}
+
+TEST(CliStorm, says_that_a_sum_was_wrong) {
+  Program storm({"storm", "--seconds", "2", "--seed", "8", "--lies", "group"});
+  EXPECT_EQ(storm.join(), 1);
+  EXPECT_NE(storm.errors().find("COLL-1: a sum is not that of all members"), std::string::npos)
+      << storm.errors();
 }
 
 TEST(CliStorm, is_ended_by_a_signal_and_nobody_is_left) {
