@@ -1279,6 +1279,10 @@ struct Recover : OneOfEverything {
     EXPECT_EQ(board.take(1, item, long_enough()), Status::ready);
     board.finish(item);
     EXPECT_EQ(board.take(1, item, long_enough()), Status::empty);
+    {
+      Group::Member member = group.join(long_enough());
+      EXPECT_EQ(member.barrier(long_enough()).status, Status::ready);
+    }
     EXPECT_EQ(segment.open<Values>("new", options).version(), 0U);
     // And there is room for two.
     EXPECT_LE(segment.recover_dead(), finder == Finder::waiter ? 2U : 0U);

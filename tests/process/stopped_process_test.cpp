@@ -668,6 +668,7 @@ struct Recover : OneOfEverything {
     EXPECT_EQ(barrier.members(), 2U);
     std::uint32_t item = 0;
     EXPECT_EQ(board.take(1, item, Deadline::now()), Status::timeout);
+    EXPECT_THROW(group.join(Deadline::now()), Error) << "its place in the group";
     try {
       segment.open<Values>("new", options, 1ms);
       ADD_FAILURE() << "the name that it makes";
@@ -684,7 +685,7 @@ struct Recover : OneOfEverything {
     EXPECT_EQ(mine.wait(Deadline::now()).status, Status::timeout);
     newcomer->process().resume();
     EXPECT_EQ(newcomer->process().hear(),
-              "commit ready, complete ready, view whole, epoch 4 ready");
+              "commit ready, complete ready, view whole, group ready, epoch 4 ready");
     EXPECT_EQ(mine.wait(long_enough()).status, Status::ready);
     EXPECT_EQ(newcomer->process().join(), 0);
     Value value{};

@@ -11,6 +11,7 @@
 #include "heddle/shm/segment.hpp"
 #include "heddle/sync/barrier.hpp"
 #include "heddle/sync/board.hpp"
+#include "heddle/sync/collective.hpp"
 #include "heddle/sync/slot.hpp"
 #include "heddle/sync/task_queue.hpp"
 #include "support/process.hpp"
@@ -35,7 +36,7 @@ struct OneOfEverything {
   Segment join() const { return Segment::adopt(segment.fd()); }
 
   /// In another process: joins, and takes a publisher's place, a view, a task, a slot to fill, a
-  /// party's place, an item of the board, and the name "new"; then calls publish(publisher).
+  /// party's place, an item of the board, the group's one place, and the name "new"; then calls publish(publisher).
   /// After that it ends each in the usual way and says how that went.
   template <class Publish>
   std::string hold_all(Publish&& publish) const {
@@ -53,6 +54,7 @@ struct OneOfEverything {
     std::uint32_t item = 0;
     auto their_board = own.find<Board>("board");
     if (their_board.take(1, item, Deadline::now()) != Status::ready) _exit(9);
+    Group::Member member = own.find<Group>("group").join(Deadline::now());
     const Directory::Spec spec{Values::kind, Values::element(), Values::bytes(options)};
     own.directory().find_or_create("new", spec, own.peers(), long_enough(), [&](auto object) {
       publish(their_publisher);
@@ -65,17 +67,20 @@ struct OneOfEverything {
                        (view && view->whole() ? "whole" : "torn");
     their_board.finish(item);
     static_cast<void>(party.wait(long_enough()));  // for the end of the epoch in which it came
+    told += std::string(", group ") + to_string(member.barrier(long_enough()).status);
     const Barrier::Outcome outcome = party.arrive_and_wait(long_enough());
     return told + ", epoch " + std::to_string(outcome.epoch) + " " + to_string(outcome.status);
   }
 
-  Segment segment = Segment::anonymous({.bytes = 16 << 10, .participants = 3, .objects = 5});
+  Segment segment = Segment::anonymous({.bytes = 32 << 10, .participants = 3, .objects = 6});
   Values slot = segment.open<Values>("slot", options);
   Values::Publisher publisher = slot.publisher();
   Queue queue = segment.open<Queue>("queue", {capacity});
   Barrier barrier = segment.open<Barrier>("barrier", {.parties = 1, .max_parties = 2});
   Barrier::Party mine = barrier.join();
   Board board = segment.open<Board>("board", {.items = 1});
+  Group group =
+      segment.open<Group>("group", {.size = 1, .places = 1, .exchange_bytes = page_bytes});
 };
 
 }  // namespace heddle::test
