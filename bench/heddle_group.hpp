@@ -90,7 +90,8 @@ class GroupSegment {
   static std::size_t room(int ranks, Memory memory, std::size_t bytes) {
     constexpr std::size_t mib = std::size_t{1} << 20U;
     const auto count = static_cast<std::size_t>(ranks);
-    return mib + Group::bytes({.size = static_cast<std::uint32_t>(ranks)}) + (memory == Memory::shared ? count * (bytes + 4096) : 0);
+    return mib + Group::bytes({.size = static_cast<std::uint32_t>(ranks)}) +
+           (memory == Memory::shared ? count * (bytes + 4096) : 0);
   }
 
   int ranks_;

@@ -271,7 +271,7 @@ bool Group::Member::agree() noexcept {
   return true;
 }
 
-bool Group::Member::all_have(Word Place::* done, std::uint64_t count) noexcept {
+bool Group::Member::all_have(Word Place::*done, std::uint64_t count) noexcept {
   for (std::uint32_t rank = 0; rank < size_; ++rank) {
     // <- GROUP.fill, .reduce
     const std::uint64_t its = (place_of(rank).*done).load(acquire("GROUP.done"));
@@ -308,7 +308,8 @@ Group::Member::Next Group::Member::next() noexcept {
   if (gathered_ == chunks_) return Next::end;
   if (gathered_ < reduced_ && all_have(&Place::reduced, gathered_ + 1)) return Next::gather;
   if (reduced_ < filled_ && all_have(&Place::filled, reduced_ + 1)) return Next::reduce;
-  if (filled_ < chunks_ && filled_ - gathered_ < group_.cells_.count / 2) return Next::fill;  // COLL-2
+  if (filled_ < chunks_ && filled_ - gathered_ < group_.cells_.count / 2)
+    return Next::fill;  // COLL-2
   return Next::wait;
 }
 

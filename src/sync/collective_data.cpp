@@ -98,8 +98,7 @@ void Group::Member::fill(std::uint64_t chunk) noexcept {
     case Collective::reduce_scatter:
       for (std::uint32_t q = 0; q < size_; ++q) {
         if (q == rank_) continue;
-        put(mine + q * chunk_ * element_, at(call_.in, q * call_.count * element_ + from),
-                   size);
+        put(mine + q * chunk_ * element_, at(call_.in, q * call_.count * element_ + from), size);
       }
       return;
     case Collective::allreduce:
@@ -140,9 +139,8 @@ void Group::Member::drain(std::uint64_t chunk) noexcept {
       if (!is_root) copy_bytes(at(call_.out, to), area(call_.root, chunk), size);
       return;
     case Collective::scatter: {
-      const std::byte* const its =
-          is_root ? at(call_.in, rank_ * part + to)
-                  : area(call_.root, chunk) + rank_ * chunk_ * element_;
+      const std::byte* const its = is_root ? at(call_.in, rank_ * part + to)
+                                           : area(call_.root, chunk) + rank_ * chunk_ * element_;
       copy_bytes(at(call_.out, to), its, size);
       return;
     }

@@ -247,8 +247,8 @@ void Group::Member::enter(std::uint64_t state) noexcept {
 void Group::Member::ask(std::uint64_t next) noexcept {
   Place& mine = group_.places_[place_];
   // Epochs count round: what stands here since the last one of that number must not count in it.
-  for (Word* said : {&mine.calls[0].number, &mine.calls[1].number, &mine.filled, &mine.reduced,
-                     &mine.stopped}) {
+  for (Word* said :
+       {&mine.calls[0].number, &mine.calls[1].number, &mine.filled, &mine.reduced, &mine.stopped}) {
     if (epoch_of(said->load(relaxed)) == next) said->store(0, relaxed);
   }
   const std::uint64_t word = mine.word.load(relaxed);

@@ -126,7 +126,8 @@ constexpr std::array<std::array<Kernel, 3>, 5> by_reduction() {  // in the order
           by_vectors<T, Reduction::min>(), by_vectors<T, Reduction::max>(),
           by_vectors<T, Reduction::product>()};
 }
-constexpr std::array<std::array<std::array<Kernel, 3>, 5>, 6> kernels{  // and of NumberType
+constexpr std::array<std::array<std::array<Kernel, 3>, 5>, 6> kernels{
+    // and of NumberType
     by_reduction<float>(),        by_reduction<double>(),   by_reduction<std::int32_t>(),
     by_reduction<std::int64_t>(), by_reduction<bfloat16>(), by_reduction<float16>()};
 
@@ -134,9 +135,7 @@ const Vectors widest = find_vectors();
 
 }  // namespace
 
-Vectors widest_vectors() noexcept {
-  return widest;
-}
+Vectors widest_vectors() noexcept { return widest; }
 
 void reduce(NumberType type, Reduction reduction, void* out, std::span<const void* const> in,
             std::size_t count, Vectors vectors) noexcept {

@@ -58,7 +58,8 @@ class GroupUse {
         break;
       }
       case 3:
-        static_cast<void>(side.member.start_allreduce(std::span(side.data)));
+        static_cast<void>(
+            side.member.allreduce(std::span(side.data), Reduction::sum, Deadline::now()));
         break;
       case 4:
         static_cast<void>(side.member.test());

@@ -160,7 +160,8 @@ Image idle() {
     GroupOfTwo group(segment);
     std::array<std::vector<float>, 2> data{std::vector<float>(2000), std::vector<float>(2000)};
     for (std::size_t i = 0; i < 2; ++i) {
-      static_cast<void>(group.members[i].start_allreduce(std::span(data[i])));
+      static_cast<void>(
+          group.members[i].allreduce(std::span(data[i]), Reduction::sum, Deadline::now()));
     }
     for (int rounds = 0; rounds < 5; ++rounds) group.both([](auto& one) { (void)one.test(); });
     group.both([](auto& one) { (void)one.rebuild(Deadline::now()); });
@@ -246,7 +247,7 @@ Image held() {
 
   GroupOfTwo group(segment);  // one has come to a call, and the other has not
   std::vector<float> data(2000);
-  static_cast<void>(group.members[0].start_allreduce(std::span(data)));
+  static_cast<void>(group.members[0].allreduce(std::span(data), Reduction::sum, Deadline::now()));
 
   std::uint32_t item = 0;
   static_cast<void>(all.board.take(1, item, Deadline::now()));

@@ -9,8 +9,8 @@
 namespace heddle::model {
 namespace {
 
-// One more than goes through an area at once.
-constexpr std::size_t count = page_bytes / 2 / sizeof(std::int64_t) + 1;
+// One more than goes through a cell.
+constexpr std::size_t count = 8 + 1;
 using Numbers = std::span<std::int64_t>;
 
 enum class What { allreduce, broadcast, all_gather };

@@ -26,13 +26,13 @@ void takes_over(Run& run, bool leaves) {
   const auto members = founded(run, world, 1, founders);
   run.process("first", false, [&world, &founders, leaves, member = members[0]] {
     founders[0]->has_begun = true;
-    check(call(world, *member, 0, Kind::one_round).status == Status::ready, "a call alone");
+    check(call(world, *member, 0, Kind::tiny).status == Status::ready, "a call alone");
     leaves ? member->leave() : drop_token(self());
   });
   Peers& peers = run.ghost<ModelPeers>(world.participants, 1U);
   run.process("newcomer", false, [&world, &peers] {
     joins(world, peers, [&](Group::Member& member) {
-      check(call(world, member, 0, Kind::one_round).status == Status::ready, "and another");
+      check(call(world, member, 0, Kind::tiny).status == Status::ready, "and another");
     });
   });
   if (leaves) return;
@@ -112,18 +112,18 @@ void done_and_gone(Run& run, Goes how) {
   auto& came = run.ghost<int>(0);
   run.process("dead", false, [&founders, &came, member = members[0]] {
     founders[0]->has_begun = true;
-    came += member->start({}).status == Status::ready;
+    came += member->begin({}).status == Status::ready;
     drop_token(self());
   });
   run.process("waits", false, [&founders, &came, member = members[1]] {
     founders[1]->has_begun = true;
-    if (!member->start({})) return;  // it was slow, and came to a broken epoch
+    if (!member->begin({})) return;  // it was slow, and came to a broken epoch
     const Status status = member->wait().status;
     check(came < 2 || status == Status::ready, "GROUP-3: all have come to it, and it ends badly");
   });
   run.process("goes", false, [&founders, &came, how, member = members[2]] {
     founders[2]->has_begun = true;
-    came += member->start({}).status == Status::ready;
+    came += member->begin({}).status == Status::ready;
     if (how == Goes::leaves) member->leave();
     if (how == Goes::asks) (void)member->rebuild(Deadline::now());
     if (how == Goes::dies) drop_token(self());
@@ -183,17 +183,17 @@ void joins_meanwhile(Run& run, std::uint32_t places, bool mortal) {
   });
   run.process("stays", false, [&world, &founders, member = members[1]] {
     founders[1]->has_begun = true;
-    if (!call(world, *member, 0, Kind::one_round)) {
+    if (!call(world, *member, 0, Kind::tiny)) {
       world.out[1] = true;
       check(member->rebuild().status == Status::ready, "rebuild ends");
-      calls_until_well(world, *member, Kind::one_round);
+      calls_until_well(world, *member, Kind::tiny);
     }
     member->leave();
   });
   Peers& peers = run.ghost<ModelPeers>(world.participants, 2U);
   run.process("newcomer", false, [&world, &peers] {
     joins(world, peers,
-          [&](Group::Member& member) { calls_until_well(world, member, Kind::one_round); });
+          [&](Group::Member& member) { calls_until_well(world, member, Kind::tiny); });
   });
 }
 
@@ -210,10 +210,10 @@ void leaves_meanwhile(Run& run) {
   });
   run.process("stays", false, [&world, &founders, member = members[2]] {
     founders[2]->has_begun = true;
-    check(call(world, *member, 0, Kind::one_round).status == Status::peer_died, "it hears of it");
+    check(call(world, *member, 0, Kind::tiny).status == Status::peer_died, "it hears of it");
     check(member->rebuild().status == Status::ready, "rebuild ends");
     check(member->size() == 1, "it is alone");
-    check(call(world, *member, 0, Kind::one_round).status == Status::ready, "and goes on");
+    check(call(world, *member, 0, Kind::tiny).status == Status::ready, "and goes on");
   });
   auto& recoverer = run.ghost<ModelPeers>(world.participants, 3U);
   run.process("recoverer", false, [&recoverer] { recoverer.recover_dead(); });

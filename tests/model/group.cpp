@@ -66,7 +66,7 @@ void rebuild(Run& run, std::uint32_t count) {
         check(member->rebuild().status == Status::ready, "rebuild ends");
         check(member->epoch() == epoch && member->size() == count && member->rank() == i,
               "GROUP-1: the same members again");
-        check(call(world, *member, 0, Kind::one_round).status == Status::ready, "and goes on");
+        check(call(world, *member, 0, Kind::tiny).status == Status::ready, "and goes on");
       }
     });
   }
@@ -79,7 +79,7 @@ void goes(Run& run, bool leaves) {
   const auto members = founded(run, world, 2, founders);
   run.process("waits", false, [&world, &founders, member = members[0]] {
     founders[0]->has_begun = true;
-    check(call(world, *member, 0, Kind::one_round).status == Status::peer_died, "it hears of it");
+    check(call(world, *member, 0, Kind::tiny).status == Status::peer_died, "it hears of it");
     world.out[0] = true;
     check(member->rebuild().status == Status::ready, "rebuild ends");
     member->leave();
@@ -100,7 +100,7 @@ void absent(Run& run, bool leaves) {
   const auto members = founded(run, world, 3, founders);
   run.process("dead", false, [&founders, member = members[0]] {
     founders[0]->has_begun = true;
-    check(member->start({}).status == Status::ready, "it begins");
+    check(member->begin({}).status == Status::ready, "it begins");
     drop_token(self());
   });
   run.process("waits", false, [&world, &founders, member = members[1]] {
@@ -161,7 +161,7 @@ void late_join(Run& run) {
 
 // Others than the members find the dead, at the same time; they may die of it. Nobody wakes by itself.
 void recoverers(Run& run, std::size_t count, std::size_t mortals, bool second) {
-  GroupWorld& world = calls(run, count, mortals, 2, Kind::one_round, count + 2);
+  GroupWorld& world = calls(run, count, mortals, 2, Kind::tiny, count + 2);
   for (std::size_t i = 0; i < (second ? 2U : 1U); ++i) {
     auto& supervisor = run.ghost<ModelPeers>(world.participants, count + i);
     run.process(i == 0 ? "supervisor" : "second", false, [&supervisor, mortals] {
@@ -186,24 +186,26 @@ std::vector<Scenario> group_scenarios() {
   return {
       {"group/joiners", awake(2, 1), [](Run& run) { joiners(run, false); }},
       {"group/dead_joiner", deaths(0, 1, 1), [](Run& run) { joiners(run, true); }},
-      {"group/two", awake(2, 2), [](Run& run) { calls(run, 2, 0, 2, one_round); }},
-      {"group/halves", awake(2, 1), [](Run& run) { calls(run, 2, 0, 3, one_round); }},
-      {"group/two_rounds", awake(1, 1), [](Run& run) { calls(run, 2, 0, 2, two_rounds); }},
-      {"group/three", awake(1, 1), [](Run& run) { calls(run, 3, 0, 1, one_round); }},
-      {"group/death", deaths(1, 1, 1), [](Run& run) { calls(run, 2, 1, 2, one_round); }},
-      {"group/death_in_two_rounds", deaths(1, 1, 1),
-       [](Run& run) { calls(run, 2, 1, 2, two_rounds); }},
-      {"group/death_of_three", deaths(1, 0, 1), [](Run& run) { calls(run, 3, 1, 1, one_round); }},
-      {"group/death_of_three_in_two_rounds", deaths(0, 0, 1),
-       [](Run& run) { calls(run, 3, 1, 1, two_rounds); }},
-      {"group/two_deaths", deaths(1, 0, 2), [](Run& run) { calls(run, 3, 2, 1, one_round); }},
+      {"group/two", awake(2, 2), [](Run& run) { calls(run, 2, 0, 2, tiny); }},
+      {"group/halves", awake(2, 1), [](Run& run) { calls(run, 2, 0, 3, tiny); }},
+      {"group/small", awake(1, 1), [](Run& run) { calls(run, 2, 0, 3, small); }},
+      {"group/whole_ring", awake(1, 1), [](Run& run) { calls(run, 2, 0, 1, whole_ring); }},
+      {"group/two_chunks", awake(1, 1), [](Run& run) { calls(run, 2, 0, 2, two_chunks); }},
+      {"group/three", awake(1, 1), [](Run& run) { calls(run, 3, 0, 1, tiny); }},
+      {"group/death", deaths(1, 1, 1), [](Run& run) { calls(run, 2, 1, 2, tiny); }},
+      {"group/death_in_two_chunks", deaths(1, 1, 1),
+       [](Run& run) { calls(run, 2, 1, 2, two_chunks); }},
+      {"group/death_of_three", deaths(1, 0, 1), [](Run& run) { calls(run, 3, 1, 1, tiny); }},
+      {"group/death_of_three_in_two_chunks", deaths(0, 0, 1),
+       [](Run& run) { calls(run, 3, 1, 1, two_chunks); }},
+      {"group/two_deaths", deaths(1, 0, 2), [](Run& run) { calls(run, 3, 2, 1, tiny); }},
       {"group/rebuild", awake(1, 1), [](Run& run) { rebuild(run, 2); }},
       {"group/rebuild_of_three", awake(1, 0), [](Run& run) { rebuild(run, 3); }},
       {"group/left", awake(2, 1), [](Run& run) { goes(run, true); }},
       {"group/asked", awake(2, 1), [](Run& run) { goes(run, false); }},
       {"group/absent_leaves", awake(2, 0), [](Run& run) { absent(run, true); }},
       {"group/absent_asks", awake(2, 0), [](Run& run) { absent(run, false); }},
-      {"group/newcomer", deaths(1, 0, 1), [](Run& run) { newcomer(run, 2, one_round); }},
+      {"group/newcomer", deaths(1, 0, 1), [](Run& run) { newcomer(run, 2, tiny); }},
       {"group/late_join", awake(2, 1), late_join},
       {"group/recoverer", deaths(1, 0, 1), [](Run& run) { recoverers(run, 2, 1, false); }},
       {"group/two_recoverers", deaths(0, 1, 1), [](Run& run) { recoverers(run, 2, 1, true); }},

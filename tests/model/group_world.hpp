@@ -56,7 +56,7 @@ struct GroupWorld {
 };
 
 inline Group::Options group_of(std::uint32_t size, std::uint32_t places = 0) {
-  return {.size = size, .places = places != 0 ? places : size, .exchange_bytes = page_bytes};
+  return {.size = size, .places = places != 0 ? places : size, .exchange_bytes = 512};
 }
 
 inline bool is_out(const GroupWorld& world, std::size_t process) {
@@ -89,21 +89,38 @@ inline void tell(GroupWorld& world, std::uint64_t epoch, std::size_t call, Statu
   check(*known == status, "GROUP-3: a step was passed by some of the survivors");
 }
 
-enum class Kind { one_round, two_rounds, no_data };
+// Data that comes in the line of the call, in a small cell, in chunks through the ring; or none.
+enum class Kind { tiny, small, two_chunks, whole_ring, no_data };
 
-// One call: gathers a number of each. The areas are plain memory.
+// A small cell has 8 words and one of the ring, too; there are 6 of these.
+constexpr std::size_t words_of(Kind kind) {
+  switch (kind) {
+    case Kind::tiny:
+    case Kind::no_data:
+      break;
+    case Kind::small:
+      return 5;
+    case Kind::two_chunks:
+      return 9;
+    case Kind::whole_ring:
+      return 7 * 8;
+  }
+  return 1;
+}
+
+// One call: gathers words of each. The areas are plain memory.
 inline GroupOutcome call(GroupWorld& world, Group::Member& member, std::size_t number, Kind kind) {
+  constexpr std::size_t most_words = words_of(Kind::whole_ring);
   const std::uint64_t mine = member.epoch() * 100 + number * 10 + member.rank();
-  std::array<std::uint64_t, most_processes> all{};
-  std::array<std::size_t, most_processes> counts{};
-  const std::span<const std::uint64_t> in(&mine, 1);
-  const std::span<std::uint64_t> out(all.data(), member.size());
+  const std::size_t words = words_of(kind);
+  std::array<std::uint64_t, most_words> own;
+  own.fill(mine);
+  std::array<std::uint64_t, most_words * most_processes> all;
+  const std::span<const std::uint64_t> in(own.data(), words);
+  const std::span<std::uint64_t> out(all.data(), words * member.size());
   const std::uint64_t epoch = member.epoch();
   const GroupOutcome outcome =
-      kind == Kind::no_data ? member.barrier()
-      : kind == Kind::one_round
-          ? member.all_gather(in, out)
-          : member.all_gather_v(in, out, std::span(counts.data(), member.size()));
+      kind == Kind::no_data ? member.barrier() : member.all_gather(in, out);
   check(outcome.status == Status::ready || outcome.status == Status::peer_died,
         "a call for ever ends well, or with a death");
   tell(world, epoch, number, outcome.status);
@@ -114,8 +131,10 @@ inline GroupOutcome call(GroupWorld& world, Group::Member& member, std::size_t n
     return outcome;
   }
   for (std::uint32_t rank = 0; rank < member.size() && kind != Kind::no_data; ++rank) {
-    check(all[rank] == epoch * 100 + number * 10 + rank,
-          "GROUP: what was done before a step is seen after it");
+    for (const std::size_t word : {std::size_t{0}, words - 1}) {
+      check(all[rank * words + word] == epoch * 100 + number * 10 + rank,
+            "GROUP: what was done before a step is seen after it");
+    }
   }
   return outcome;
 }

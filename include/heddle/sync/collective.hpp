@@ -359,7 +359,7 @@ class Group::Member {
   Next next() noexcept;
   void go_on(Next next) noexcept;
   bool all_have_called() noexcept;
-  bool all_have(Word Place::* done, std::uint64_t count) noexcept;
+  bool all_have(Word Place::*done, std::uint64_t count) noexcept;
   bool has_done_its_part(const Place& its) const noexcept;
   std::uint32_t missing() const noexcept;
 
@@ -388,7 +388,7 @@ class Group::Member {
   WaitStrategy strategy_ = WaitStrategy::adaptive;
   Patience patience_;
   std::uint32_t streamed_ = 0;  ///< chunks to be filled around the caches
-  bool owes_wake_ = false;  ///< others may sleep for what we have said
+  bool owes_wake_ = false;      ///< others may sleep for what we have said
 
   std::array<Task, most_started + 1> tasks_;
   std::uint64_t last_task_ = 0;
@@ -404,11 +404,11 @@ class Group::Member {
   Plan plan_ = Plan::whole;
   Store store_ = Store::tiny;
   bool agreed_ = false;
-  std::uint32_t seen_ = 0;    ///< ranks below have called, or done what was asked for last
-  std::size_t element_ = 1;   ///< bytes
-  std::size_t longest_ = 0;   ///< elements of the longest part
-  std::size_t chunk_ = 0;     ///< elements of each part that go in a cell
-  std::uint64_t first_ = 0;   ///< chunks: the call's own, and those that follow it up to chunks_
+  std::uint32_t seen_ = 0;   ///< ranks below have called, or done what was asked for last
+  std::size_t element_ = 1;  ///< bytes
+  std::size_t longest_ = 0;  ///< elements of the longest part
+  std::size_t chunk_ = 0;    ///< elements of each part that go in a cell
+  std::uint64_t first_ = 0;  ///< chunks: the call's own, and those that follow it up to chunks_
   std::uint64_t filled_ = 0;
   std::uint64_t reduced_ = 0;
   std::uint64_t gathered_ = 0;
