@@ -7,13 +7,6 @@
 
 namespace heddle {
 
-// The machine's own conversions round to nearest even, as the compiler's do without them.
-float16::float16(float value) noexcept
-    : bits(std::bit_cast<std::uint16_t>(static_cast<_Float16>(value))) {}
-float16::operator float() const noexcept {
-  return static_cast<float>(std::bit_cast<_Float16>(bits));
-}
-
 namespace {
 
 // What a T is added up as.
@@ -57,7 +50,9 @@ template <class T, Reduction reduction>
   if (in.size() == 2) {  // no need to keep the sums elsewhere
     const T* const first = input(0);
     const T* const second = input(1);
+#ifndef __clang__
 #pragma GCC ivdep  // `out` is one of them, or neither
+#endif
     for (std::size_t i = 0; i < count; ++i) {
       out[i] = finish(combine<reduction>(static_cast<S>(first[i]), static_cast<S>(second[i])));
     }
@@ -79,6 +74,11 @@ template <class T, Reduction reduction>
   }
 }
 
+// Clang has other names for these targets; it is here for its sanitizers, which slow them down anyhow.
+#if defined(__x86_64__) && !defined(__clang__)
+#define HEDDLE_VECTORS
+#endif
+
 using Kernel = void (*)(void* out, std::span<const void* const> in, std::size_t count);
 
 // The same body, compiled for three kinds of processors.
@@ -86,23 +86,23 @@ template <class T, Reduction reduction>
 void portable(void* out, std::span<const void* const> in, std::size_t count) {
   body<T, reduction>(static_cast<T*>(out), in, count);
 }
-#if defined(__x86_64__)
+#ifdef HEDDLE_VECTORS
 template <class T, Reduction reduction>
-[[gnu::target("avx2,f16c")]] void by_avx2(void* out, std::span<const void* const> in,
+[[gnu::target("avx2")]] void by_avx2(void* out, std::span<const void* const> in,
                                           std::size_t count) {
   body<T, reduction>(static_cast<T*>(out), in, count);
 }
 template <class T, Reduction reduction>
-[[gnu::target("avx512f,avx512vl,avx512bw,avx512dq,f16c,prefer-vector-width=512")]] void by_avx512(
+[[gnu::target("avx512f,avx512vl,avx512bw,avx512dq,prefer-vector-width=512")]] void by_avx512(
     void* out, std::span<const void* const> in, std::size_t count) {
   body<T, reduction>(static_cast<T*>(out), in, count);
 }
 #endif
 
 Vectors find_vectors() noexcept {
-#if defined(__x86_64__)
+#ifdef HEDDLE_VECTORS
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+  const bool avx2 = __builtin_cpu_supports("avx2");
   if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
     return Vectors::avx512;
@@ -114,7 +114,7 @@ Vectors find_vectors() noexcept {
 
 template <class T, Reduction reduction>
 constexpr std::array<Kernel, 3> by_vectors() {  // in the order of Vectors
-#if defined(__x86_64__)
+#ifdef HEDDLE_VECTORS
   return {portable<T, reduction>, by_avx2<T, reduction>, by_avx512<T, reduction>};
 #else
   return {portable<T, reduction>, portable<T, reduction>, portable<T, reduction>};

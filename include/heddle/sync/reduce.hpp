@@ -42,14 +42,36 @@ struct bfloat16 {
   }
 };
 
-/// IEEE's half.
+/// IEEE's half. Its conversions round to nearest even; they are written out, since not every compiler
+/// has the type, and without branches, for vectors.
 struct float16 {
   std::uint16_t bits = 0;
 
   float16() = default;
-  explicit float16(float value) noexcept;
-  explicit operator float() const noexcept;
+  explicit float16(float value) noexcept : bits(from(value)) {}
+  explicit operator float() const noexcept {
+    const std::uint32_t size = (bits & 0x7fffU) << 13;
+    const float number = std::bit_cast<float>(size) * 0x1p112F;  // the exponent's other bias
+    const std::uint32_t whole = size >= 0x0f800000 ? size + 0x70000000  // infinite, or not a number
+                                                   : std::bit_cast<std::uint32_t>(number);
+    return std::bit_cast<float>((bits & 0x8000U) << 16 | whole);
+  }
   friend bool operator==(float16, float16) = default;
+
+ private:
+  static std::uint16_t from(float value) noexcept {
+    const auto word = std::bit_cast<std::uint32_t>(value);
+    const std::uint32_t size = word & 0x7fffffff;
+    const std::uint32_t normal = (size - 0x38000000 + 0xfff + (size >> 13 & 1)) >> 13;
+    // Less than the least normal one: this addition rounds at its last bit.
+    const std::uint32_t little =
+        std::bit_cast<std::uint32_t>(std::bit_cast<float>(size) + 0.5F) - 0x3f000000;
+    const std::uint32_t nan = 0x7e00 | (size >> 13 & 0x3ff);
+    const std::uint32_t large = size > 0x7f800000 ? nan : 0x7c00;  // from 65,536 on
+    const std::uint32_t finite = size < 0x38800000 ? little : normal;
+    return static_cast<std::uint16_t>((word >> 16 & 0x8000) |
+                                      (size >= 0x47800000 ? large : finite));
+  }
 };
 
 /// Stored in shared memory: never renumber.

@@ -279,6 +279,24 @@ TEST(Collective, is_started_and_tested) {
   EXPECT_EQ(mine[1999], sum_of<double>(1, 2, 1999));
 }
 
+// One of them came with its data, the other was to be staged.
+TEST(Collective, goes_on_in_chunks_after_a_mismatch) {  // COLL-4
+  World world(of(2));
+  GroupWorkers workers = joined(world, 2);
+  together(workers, [](GroupWorker& worker) {
+    Group::Member& member = worker.member;
+    for (std::uint64_t call = 0; call < 20; ++call) {
+      std::vector<float> odd(member.rank() == call % 2 ? 1 : 5000);
+      ASSERT_EQ(member.allreduce(std::span(odd), Reduction::sum, soon()).status, Status::mismatch);
+      auto mine = elements<float>(call, member.rank(), 5000);
+      ASSERT_EQ(member.allreduce(std::span(mine), Reduction::sum, soon()), passed);
+      for (std::size_t i = 0; i < mine.size(); ++i) {
+        ASSERT_EQ(mine[i], sum_of<float>(call, 2, i)) << "call " << call;
+      }
+    }
+  });
+}
+
 // A trainer's buckets: started as they come, waited for in whatever order.
 TEST(Collective, several_are_started_and_done_in_order) {
   World world(of(3));
