@@ -160,7 +160,8 @@ class GroupUse {
 
   void join_both(Deadline deadline) {
     for (Side& each : sides_) each.member.leave();
-    auto& [first, second] = sides_;
+    Side& first = sides_[0];
+    Side& second = sides_[1];
     first.peers->next = [&] {
       try {
         second.member = second.group->join(Deadline::now());
