@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -19,6 +20,7 @@
 
 #include "heddle/shm/segment.hpp"
 #include "heddle/shm/segment_file.hpp"
+#include "heddle/shm/shared_buffer.hpp"
 #include "heddle/sync/barrier.hpp"
 #include "heddle/sync/board.hpp"
 #include "heddle/sync/collective.hpp"
@@ -829,9 +831,14 @@ TEST_P(EveryInstruction, of_join_as_the_last_to_come) {  // BARRIER-4
 
 struct GroupScene : Scene {
   explicit GroupScene(Finder who)
-      : Scene(who, {.bytes = 32 << 10, .participants = 3, .objects = 8}) {}
+      : Scene(who, {.bytes = 32 << 10, .participants = 3, .objects = 8}) {
+    while (!is_waiting) sched_yield();
+  }
 
-  Group theirs(Segment& own) const { return own.find<Group>("group"); }
+  Group theirs(Segment& own) const {
+    ++std::atomic_ref(own.find<SharedBuffer<std::uint64_t>>("forked")[0]);
+    return own.find<Group>("group");
+  }
   static Status of(const GroupOutcome& outcome) { return outcome.status; }
   // Whoever was a member with the dead is one without it, and goes on.
   void rebuild_alone() {
@@ -844,7 +851,15 @@ struct GroupScene : Scene {
   Group group =
       segment.open<Group>("group", {.size = 2, .places = 3, .exchange_bytes = page_bytes});
   Group::Member mine;
-  std::thread joins{[this] { mine = group.join(long_enough()); }};  // when the child has come, too
+  SharedBuffer<std::uint64_t> forked = segment.open<SharedBuffer<std::uint64_t>>("forked", {1});
+  std::atomic<bool> is_waiting = false;
+  // When the child has come, too. Until it is forked this thread does nothing that takes a lock: the child
+  // would have it for ever. (malloc's are taken care of, and a sanitizer's are not.)
+  std::thread joins{[this] {
+    is_waiting = true;
+    while (std::atomic_ref(forked[0]) == 0) sched_yield();
+    mine = group.join(long_enough());
+  }};
 };
 
 // The child is the last one that the first epoch waits for.
