@@ -218,7 +218,8 @@ void Group::Member::announce() noexcept {
     const std::size_t ours =
         call_.what == Collective::all_gather ? rank_ * call_.count * element_ : 0;
     if (!segment.empty() && buffer >= segment.data() &&
-        buffer + bytes_of_all() <= segment.data() + segment.size() && call_.in == buffer + ours) {
+        buffer + bytes_of_all() <= segment.data() + segment.size() && call_.in == buffer + ours &&
+        static_cast<std::size_t>(buffer - segment.data()) % element_ == 0) {
       what |= shared_bit;
       its.offset.store(static_cast<std::uint64_t>(buffer - segment.data()), relaxed);
     }
@@ -234,7 +235,7 @@ bool Group::Member::all_have_called() noexcept {
     // <- GROUP.arrive. It is no later one: for that, we had to have called this one.
     const std::uint64_t its =
         place_of(seen_).calls[called_ & 1].number.load(acquire("GROUP.arrived"));
-    if (!has_reached(its, epoch(), called_)) return false;
+    if (!has_reached(its, epoch(), called_, 0)) return false;
   }
   return true;
 }
@@ -259,7 +260,10 @@ bool Group::Member::agree() noexcept {
     if (!all_shared) continue;
     // It is another process's word that the buffer lies there: rule 9.
     const std::uint64_t offset = its.offset.load(relaxed);
-    if (bytes_of_all() > segment.size() || offset > segment.size() - bytes_of_all()) return false;
+    if (bytes_of_all() > segment.size() || offset > segment.size() - bytes_of_all() ||
+        offset % element_ != 0) {
+      return false;
+    }
     shared_[rank] = segment.data() + offset;
   }
   if (plan_ == Plan::unknown) {
@@ -275,14 +279,14 @@ bool Group::Member::all_have(Word Place::*done, std::uint64_t count) noexcept {
   for (std::uint32_t rank = 0; rank < size_; ++rank) {
     // <- GROUP.fill, .reduce
     const std::uint64_t its = (place_of(rank).*done).load(acquire("GROUP.done"));
-    if (!has_reached(its, epoch(), count)) return false;
+    if (!has_reached(its, epoch(), count, group_.cells_.count)) return false;
   }
   return true;
 }
 
 bool Group::Member::has_done_its_part(const Place& its) const noexcept {
   const auto has = [&](const Word& word, std::uint64_t count) {
-    return has_reached(word.load(acquire("GROUP.done")), epoch(), count);
+    return has_reached(word.load(acquire("GROUP.done")), epoch(), count, 0);
   };
   if (!has(its.calls[called_ & 1].number, called_)) return false;
   if (!agreed_ || plan_ == Plan::whole) return true;
@@ -297,7 +301,7 @@ std::uint32_t Group::Member::missing() const noexcept {
     const Place& its = place_of(rank);
     const Word& word = for_reduced ? its.reduced : its.filled;
     const std::uint64_t count = (for_reduced ? gathered_ : reduced_) + 1;
-    if (!has_reached(word.load(relaxed), epoch(), count)) return rank;
+    if (!has_reached(word.load(relaxed), epoch(), count, group_.cells_.count)) return rank;
   }
   return GroupOutcome::nobody_in_particular;
 }

@@ -329,7 +329,7 @@ bool Group::Member::is_lost() const noexcept {
     const std::uint64_t stopped = its.stopped.load(acquire("GROUP.stopped"));  // <- GROUP.stop
     const bool is_out = !is_there(word) || epoch_of(word) != epoch();
     // After these, so what it says here is its last word.
-    if ((is_out || has_reached(stopped, epoch(), 1)) && !has_done_its_part(its)) return true;
+    if ((is_out || has_reached(stopped, epoch(), 1, 0)) && !has_done_its_part(its)) return true;
   }
   return false;
 }

@@ -89,7 +89,7 @@ void portable(void* out, std::span<const void* const> in, std::size_t count) {
 #ifdef HEDDLE_VECTORS
 template <class T, Reduction reduction>
 [[gnu::target("avx2")]] void by_avx2(void* out, std::span<const void* const> in,
-                                          std::size_t count) {
+                                     std::size_t count) {
   body<T, reduction>(static_cast<T*>(out), in, count);
 }
 template <class T, Reduction reduction>

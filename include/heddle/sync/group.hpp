@@ -123,8 +123,10 @@ class Group {
   static constexpr std::uint64_t pack_count(std::uint64_t epoch, std::uint64_t count) {
     return epoch << 50 | count;
   }
-  static constexpr bool has_reached(std::uint64_t word, std::uint64_t epoch, std::uint64_t count) {
-    return epoch_of(word) == epoch && (word & count_mask) >= count;
+  /// At most `ahead` more: what says more is damaged, and is not believed.
+  static constexpr bool has_reached(std::uint64_t word, std::uint64_t epoch, std::uint64_t count,
+                                    std::uint64_t ahead) {
+    return epoch_of(word) == epoch && (word & count_mask) - count <= ahead;
   }
   static constexpr std::uint64_t count_mask = (std::uint64_t{1} << 50) - 1;
 

@@ -51,7 +51,7 @@ struct float16 {
   explicit float16(float value) noexcept : bits(from(value)) {}
   explicit operator float() const noexcept {
     const std::uint32_t size = (bits & 0x7fffU) << 13;
-    const float number = std::bit_cast<float>(size) * 0x1p112F;  // the exponent's other bias
+    const float number = std::bit_cast<float>(size) * 0x1p112F;         // the exponent's other bias
     const std::uint32_t whole = size >= 0x0f800000 ? size + 0x70000000  // infinite, or not a number
                                                    : std::bit_cast<std::uint32_t>(number);
     return std::bit_cast<float>((bits & 0x8000U) << 16 | whole);
