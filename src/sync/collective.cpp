@@ -211,20 +211,19 @@ void Group::Member::begin_present() noexcept {
 void Group::Member::announce() noexcept {
   Call& its = group_.places_[place_].calls[called_ & 1];
   what_ = pack_call(call_);
-  std::uint64_t what = what_;
+  is_shared_ = false;
   if (plan_ == Plan::unknown && can_be_shared(call_.what)) {
     const auto segment = group_.peers_->mapping();
     const auto* buffer = static_cast<const std::byte*>(call_.out);
     const std::size_t ours =
         call_.what == Collective::all_gather ? rank_ * call_.count * element_ : 0;
-    if (!segment.empty() && buffer >= segment.data() &&
-        buffer + bytes_of_all() <= segment.data() + segment.size() && call_.in == buffer + ours &&
-        static_cast<std::size_t>(buffer - segment.data()) % element_ == 0) {
-      what |= shared_bit;
-      its.offset.store(static_cast<std::uint64_t>(buffer - segment.data()), relaxed);
-    }
+    is_shared_ = !segment.empty() && buffer >= segment.data() &&
+                 buffer + bytes_of_all() <= segment.data() + segment.size() &&
+                 call_.in == buffer + ours &&
+                 static_cast<std::size_t>(buffer - segment.data()) % element_ == 0;
+    if (is_shared_) its.offset.store(static_cast<std::uint64_t>(buffer - segment.data()), relaxed);
   }
-  its.what.store(what, relaxed);
+  its.what.store(is_shared_ ? what_ | shared_bit : what_, relaxed);
   its.count.store(call_.count, relaxed);
   its.number.store(pack_count(epoch(), called_), release("GROUP.arrive"));  // -> GROUP.arrived
   owes_wake_ = true;
@@ -232,6 +231,7 @@ void Group::Member::announce() noexcept {
 
 bool Group::Member::all_have_called() noexcept {
   for (; seen_ < size_; ++seen_) {
+    if (seen_ == rank_) continue;  // our own line is on its way to the others
     // <- GROUP.arrive. It is no later one: for that, we had to have called this one.
     const std::uint64_t its =
         place_of(seen_).calls[called_ & 1].number.load(acquire("GROUP.arrived"));
@@ -243,8 +243,11 @@ bool Group::Member::all_have_called() noexcept {
 // Whether all have called the same; then it is clear how to do it.
 bool Group::Member::agree() noexcept {
   const auto segment = group_.peers_->mapping();
-  bool all_shared = plan_ == Plan::unknown;
+  bool all_shared = is_shared_;
+  counts_[rank_] = call_.count;
+  shared_[rank_] = static_cast<std::byte*>(call_.out);
   for (std::uint32_t rank = 0; rank < size_; ++rank) {
+    if (rank == rank_) continue;
     const Call& its = place_of(rank).calls[called_ & 1];
     const std::uint64_t what = its.what.load(relaxed);
     const std::uint64_t count = its.count.load(relaxed);
@@ -277,6 +280,7 @@ bool Group::Member::agree() noexcept {
 
 bool Group::Member::all_have(Word Place::*done, std::uint64_t count) noexcept {
   for (std::uint32_t rank = 0; rank < size_; ++rank) {
+    if (rank == rank_) continue;
     // <- GROUP.fill, .reduce
     const std::uint64_t its = (place_of(rank).*done).load(acquire("GROUP.done"));
     if (!has_reached(its, epoch(), count, group_.cells_.count)) return false;

@@ -403,6 +403,7 @@ class Group::Member {
   GroupOutcome result_;
   Plan plan_ = Plan::whole;
   Store store_ = Store::tiny;
+  bool is_shared_ = false;  ///< our own buffer lies in the segment
   bool agreed_ = false;
   std::uint32_t seen_ = 0;   ///< ranks below have called, or done what was asked for last
   std::size_t element_ = 1;  ///< bytes
