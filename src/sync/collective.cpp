@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "heddle/base/copy.hpp"
+
 namespace heddle {
 namespace {
 
@@ -347,6 +349,8 @@ void Group::Member::go_on(Next now) noexcept {
         if (sum > call_.out_count) result_ = {Status::invalid};  // but the others want our part
       }
       if (plan_ == Plan::whole) {
+        // All have drained what they shared of it: it may come back while we drain.
+        prefetch_for_writing(&mine.calls[(called_ + 1) & 1]);
         drain(first_);
         end(result_);
       } else if (plan_ == Plan::shared) {
