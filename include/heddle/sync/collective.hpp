@@ -42,9 +42,7 @@
 // After a timeout the call goes on in the next wait(); its buffers must live until then
 // More            docs/collective.md
 
-#include <algorithm>
 #include <array>
-#include <bit>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>

@@ -33,8 +33,9 @@
 //                          part of it, badly when one that has not is stopped or out of the epoch, and
 //                          so never will. Who has heard of it badly stops
 //                 GROUP-4  a broken epoch stays broken, and nobody begins anything in it
-// Edges           GROUP.arrive -> .arrived, .fill -> .filled, .reduce -> .reduced   what a member did
-//                          before it said so, before what the others do who have seen it
+// Edges           GROUP.arrive -> .arrived, .fill and .reduce -> .done   what a member did before it
+//                          said so, before what the others do who have seen it
+//                 GROUP.stop -> .stopped   what it has said it had done, before that it does no more
 //                 GROUP.want, .claim -> GROUP.scan -> GROUP.form -> GROUP.state   the same of an epoch
 //                 want, fence -> scan | want, fence -> scan: of two last ones, one sees both
 // On death        of a member: the epoch is broken, by whoever waits for it or recovers it. Before it
