@@ -101,6 +101,46 @@ void claimed_at_once(Run& run) {
   });
 }
 
+// One fills its chunks, and is dead; another has filled its own. The third, when the epoch is broken, fills
+// the last that were missing, finds the call done, begins the next one, and stops: nothing that it does in
+// between wakes anybody. Who looks must not see that it has stopped and miss what it did before.
+void done_and_stops(Run& run) {
+  constexpr std::size_t words = words_of(Kind::two_chunks);
+  auto& world = run.ghost<GroupWorld>(run, group_of(3), 3U);
+  auto& founders = run.ghost<std::vector<Founder*>>();
+  const auto members = founded(run, world, 3, founders);
+  auto& came = run.ghost<int>(0);
+  auto& own = run.ghost<std::array<std::uint64_t, words>>();
+  auto& all = run.ghost<std::array<std::array<std::uint64_t, 3 * words>, 3>>();
+  const auto start = [&founders, &came, &own, &all, members](std::size_t i) {
+    founders[i]->has_begun = true;
+    ++came;
+    return members[i]->start_all_gather(std::span<const std::uint64_t>(own),
+                                        std::span<std::uint64_t>(all[i]));
+  };
+  run.process("dead", false, [start, &came] {
+    while (came < 2) pause();
+    const auto gathers = start(0);
+    drop_token(self());
+  });
+  run.process("looks", false, [start, &world, &founders, &came] {
+    auto gathers = start(1);
+    while (!has_ended(0)) pause();
+    founders[1]->recover_dead();
+    ++came;
+    GroupOutcome outcome;
+    while ((outcome = gathers.test()).status == Status::empty) pause();
+    tell(world, 1, 0, outcome.status);
+  });
+  run.process("stops", false, [start, &world, &came, member = members[2]] {
+    auto gathers = start(2);
+    auto passes = member->start_barrier();
+    while (came < 4) pause();
+    tell(world, 1, 0, gathers.wait().status);
+    check(passes.wait().status == Status::peer_died, "GROUP-4: begun in a broken epoch");
+  });
+}
+
 enum class Goes { leaves, asks, dies };
 
 // One is dead with its part done, which breaks the epoch. Another does its part and goes at once. Who
@@ -248,6 +288,7 @@ std::vector<Scenario> epoch_scenarios() {
       {"group/done_and_left", bounds(1, 2), [](Run& run) { done_and_gone(run, Goes::leaves); }},
       {"group/done_and_asked", bounds(1, 2), [](Run& run) { done_and_gone(run, Goes::asks); }},
       {"group/done_and_dead", bounds(1, 2), [](Run& run) { done_and_gone(run, Goes::dies); }},
+      {"group/done_and_stops", bounds(0, 2), done_and_stops},
       {"group/slow_name", bounds(1, 1), [](Run& run) { slow_name(run, false); }},
       {"group/slow_name_of_the_dead", bounds(1, 1), [](Run& run) { slow_name(run, true); }},
   };
