@@ -53,20 +53,49 @@ void joiners(Run& run, bool mortal) {
   }
 }
 
-// All ask for the next epoch at once, and nobody dies. In the same half of the areas as before it, so
-// that whoever fills one must know that all have drained it.
-void rebuild(Run& run, std::uint32_t count) {
+// All make a call in each epoch, and ask for the next one at once; nobody dies. Each writes where the others
+// have read in the epoch before, so that whoever does must know that they have.
+void rebuild(Run& run, std::uint32_t count, std::uint64_t last) {
   auto& world = run.ghost<GroupWorld>(run, group_of(count), count);
   auto& founders = run.ghost<std::vector<Founder*>>();
   const auto members = founded(run, world, count, founders);
   for (std::size_t i = 0; i < count; ++i) {
-    run.process(member_names[i], false, [&world, &founders, i, count, member = members[i]] {
+    run.process(member_names[i], false, [&world, &founders, i, count, last, member = members[i]] {
       founders[i]->has_begun = true;
-      for (std::uint64_t epoch = 2; epoch <= 3; ++epoch) {
-        check(member->rebuild().status == Status::ready, "rebuild ends");
+      for (std::uint64_t epoch = 1; epoch <= last; ++epoch) {
+        if (epoch != 1) check(member->rebuild().status == Status::ready, "rebuild ends");
         check(member->epoch() == epoch && member->size() == count && member->rank() == i,
               "GROUP-1: the same members again");
+        // Who is out of the epoch had come to its call: it ends well for all.
         check(call(world, *member, 0, Kind::tiny).status == Status::ready, "and goes on");
+      }
+    });
+  }
+}
+
+// The same, but calls are tested, and who waits for the epoch does not sleep. A test that finds a call over
+// wakes nobody, and nobody says that he sleeps: there is no fence by which others learn what was read.
+void rebuild_tested(Run& run) {
+  auto& world = run.ghost<GroupWorld>(run, group_of(3), 3U);
+  auto& founders = run.ghost<std::vector<Founder*>>();
+  const auto members = founded(run, world, 3, founders);
+  for (std::size_t i = 0; i < 3; ++i) {
+    run.process(member_names[i], false, [&founders, i, member = members[i]] {
+      founders[i]->has_begun = true;
+      member->wait_strategy(WaitStrategy::spin);
+      for (std::uint64_t epoch = 1; epoch <= 2; ++epoch) {
+        if (epoch == 2) {
+          check(member->rebuild().status == Status::ready, "rebuild ends");
+          check(member->epoch() == epoch && member->size() == 3, "GROUP-1: the same again");
+        }
+        const std::array own{epoch * 10 + i};
+        std::array<std::uint64_t, 3> all{};
+        auto gathers = member->start_all_gather(std::span<const std::uint64_t>(own),
+                                                std::span<std::uint64_t>(all));
+        GroupOutcome outcome;
+        while ((outcome = gathers.test()).status == Status::empty) pause();
+        check(outcome.status == Status::ready, "all have come to it, and it ends badly");
+        for (std::size_t q = 0; q < 3; ++q) check(all[q] == epoch * 10 + q, "COLL-1");
       }
     });
   }
@@ -199,8 +228,9 @@ std::vector<Scenario> group_scenarios() {
       {"group/death_of_three_in_two_chunks", deaths(0, 0, 1),
        [](Run& run) { calls(run, 3, 1, 1, two_chunks); }},
       {"group/two_deaths", deaths(1, 0, 2), [](Run& run) { calls(run, 3, 2, 1, tiny); }},
-      {"group/rebuild", awake(1, 1), [](Run& run) { rebuild(run, 2); }},
-      {"group/rebuild_of_three", awake(1, 0), [](Run& run) { rebuild(run, 3); }},
+      {"group/rebuild", awake(1, 1), [](Run& run) { rebuild(run, 2, 3); }},
+      {"group/rebuild_of_three", awake(1, 0), [](Run& run) { rebuild(run, 3, 2); }},
+      {"group/rebuild_tested", awake(0, 0), rebuild_tested},
       {"group/left", awake(2, 1), [](Run& run) { goes(run, true); }},
       {"group/asked", awake(2, 1), [](Run& run) { goes(run, false); }},
       {"group/absent_leaves", awake(2, 0), [](Run& run) { absent(run, true); }},
