@@ -18,25 +18,31 @@ void joins(GroupWorld& world, Peers& peers, Then&& then) {
   }
 }
 
-// The only member has read and written its area, and leaves, or is dead. Who takes over its place begins
-// an epoch alone, with nobody else to tell him of it, and writes the same half of the same area.
+// One has read what another wrote, and leaves, or is dead. Who takes over its place begins the next epoch for
+// both, in which the other writes there again: it hears of that reading from the newcomer alone.
 void takes_over(Run& run, bool leaves) {
-  auto& world = run.ghost<GroupWorld>(run, group_of(1), 3U);
+  auto& world = run.ghost<GroupWorld>(run, group_of(2), 4U);
   auto& founders = run.ghost<std::vector<Founder*>>();
-  const auto members = founded(run, world, 1, founders);
-  run.process("first", false, [&world, &founders, leaves, member = members[0]] {
+  const auto members = founded(run, world, 2, founders);
+  run.process("first", false, [&founders, leaves, member = members[0]] {
     founders[0]->has_begun = true;
-    check(call(world, *member, 0, Kind::tiny).status == Status::ready, "a call alone");
+    call_tested(*member);
     leaves ? member->leave() : drop_token(self());
   });
-  Peers& peers = run.ghost<ModelPeers>(world.participants, 1U);
+  run.process("stays", false, [&founders, member = members[1]] {
+    founders[1]->has_begun = true;
+    member->wait_strategy(WaitStrategy::spin);
+    call_tested(*member);
+    check(member->rebuild().status == Status::ready, "rebuild ends");
+    call_tested(*member);
+    member->leave();
+  });
+  Peers& peers = run.ghost<ModelPeers>(world.participants, 2U);
   run.process("newcomer", false, [&world, &peers] {
-    joins(world, peers, [&](Group::Member& member) {
-      check(call(world, member, 0, Kind::tiny).status == Status::ready, "and another");
-    });
+    joins(world, peers, [](Group::Member& member) { call_tested(member); });
   });
   if (leaves) return;
-  auto& recoverer = run.ghost<ModelPeers>(world.participants, 2U);
+  auto& recoverer = run.ghost<ModelPeers>(world.participants, 3U);
   run.process("recoverer", false, [&recoverer] {
     while (!has_ended(0)) pause();
     recoverer.recover_dead();
