@@ -144,9 +144,8 @@ inline GroupOutcome call(GroupWorld& world, Group::Member& member, std::size_t n
 inline void call_tested(Group::Member& member) {
   const std::array own{member.epoch() * 10 + member.rank()};
   std::array<std::uint64_t, most_processes> all{};
-  auto gathers =
-      member.start_all_gather(std::span<const std::uint64_t>(own),
-                              std::span<std::uint64_t>(all).first(member.size()));
+  auto gathers = member.start_all_gather(std::span<const std::uint64_t>(own),
+                                         std::span<std::uint64_t>(all).first(member.size()));
   GroupOutcome outcome;
   while ((outcome = gathers.test()).status == Status::empty) pause();
   check(outcome.status == Status::ready, "GROUP-3: all have come to it, and it ends badly");
