@@ -30,14 +30,6 @@ constexpr std::uint64_t shared_bit = std::uint64_t{1} << 40;
 
 // --- tasks: what was begun, and is done one after the other
 
-// Another one is under way.
-void Group::Member::put_off(std::size_t task, const CollectiveCall& call) noexcept {
-  Task& its = tasks_[task];
-  its.state = Task::State::waits;
-  its.number = ++last_task_;
-  its.call = call;
-}
-
 GroupOutcome Group::Member::begin(const CollectiveCall& call) noexcept {
   const GroupOutcome begun = enqueue(without_handle, call);
   wake();
@@ -49,12 +41,7 @@ Group::Member::Started Group::Member::start(const CollectiveCall& call) noexcept
   while (task < most_started && tasks_[task].state != Task::State::free) ++task;
   if (task == most_started) return {this, task, {Status::busy}};
   const GroupOutcome begun = enqueue(task, call);
-  while (present_ != none) {
-    const Next now = next();
-    if (now == Next::wait) break;
-    go_on(now);
-  }
-  wake();
+  go_on_at_once();
   return {this, task, begun};
 }
 
@@ -108,12 +95,7 @@ GroupOutcome Group::Member::test(std::size_t task) noexcept {
   if (!is_member()) return {Status::closed};
   const Task& its = tasks_[task];
   if (its.state == Task::State::free) return {Status::invalid};
-  while (present_ != none) {
-    const Next now = next();
-    if (now == Next::wait) break;
-    go_on(now);
-  }
-  wake();
+  go_on_at_once();
   if (its.state == Task::State::over) return tell(task);
   if (patience_.may_look()) group_.probe(state_);  // perhaps nobody waits
   if (is_broken() && is_lost()) {
@@ -159,6 +141,16 @@ GroupOutcome Group::Member::wait(std::size_t task, Deadline deadline) noexcept {
   }
   wake();
   return tell(task);
+}
+
+// Does what can be done without waiting.
+void Group::Member::go_on_at_once() noexcept {
+  while (present_ != none) {
+    const Next now = next();
+    if (now == Next::wait) break;
+    go_on(now);
+  }
+  wake();
 }
 
 // Others may sleep until they see what we have said. It is not done at once: as long as it takes for
@@ -292,6 +284,7 @@ bool Group::Member::all_have(Word Place::*done, std::uint64_t count) noexcept {
 
 bool Group::Member::has_done_its_part(const Place& its) const noexcept {
   const auto has = [&](const Word& word, std::uint64_t count) {
+    // <- GROUP.arrive, .fill, .reduce
     return has_reached(word.load(acquire("GROUP.done")), epoch(), count, 0);
   };
   if (!has(its.calls[called_ & 1].number, called_)) return false;

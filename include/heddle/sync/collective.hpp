@@ -326,20 +326,20 @@ class Group::Member {
 
   GroupOutcome enqueue(std::size_t task, const CollectiveCall& call) noexcept {
     if (!is_member()) return {Status::closed};
-    if (tasks_[task].state != Task::State::free) return {Status::busy};
+    Task& its = tasks_[task];
+    if (its.state != Task::State::free) return {Status::busy};
+    if (present_ == none && is_broken()) return stop();
+    its.state = Task::State::waits;
+    its.number = ++last_task_;
     if (present_ != none) {
-      put_off(task, call);
+      its.call = call;
       return {Status::ready};
     }
-    if (is_broken()) return stop();
-    tasks_[task].state = Task::State::waits;
-    tasks_[task].number = ++last_task_;
     present_ = task;
     call_ = call;  // here, where it is put together: a copy of it would wait for the parts
     begin_present();
     return {Status::ready};
   }
-  void put_off(std::size_t task, const CollectiveCall& call) noexcept;
   GroupOutcome test(std::size_t task) noexcept;
   GroupOutcome wait(std::size_t task, Deadline deadline) noexcept;
   void abandon(std::size_t task) noexcept;
@@ -356,6 +356,7 @@ class Group::Member {
   bool agree() noexcept;
   Next next() noexcept;
   void go_on(Next next) noexcept;
+  void go_on_at_once() noexcept;
   bool all_have_called() noexcept;
   bool all_have(Word Place::*done, std::uint64_t count) noexcept;
   bool has_done_its_part(const Place& its) const noexcept;
@@ -403,7 +404,7 @@ class Group::Member {
   Store store_ = Store::tiny;
   bool is_shared_ = false;  ///< our own buffer lies in the segment
   bool agreed_ = false;
-  std::uint32_t seen_ = 0;   ///< ranks below have called, or done what was asked for last
+  std::uint32_t seen_ = 0;   ///< ranks below have called
   std::size_t element_ = 1;  ///< bytes
   std::size_t longest_ = 0;  ///< elements of the longest part
   std::size_t chunk_ = 0;    ///< elements of each part that go in a cell
