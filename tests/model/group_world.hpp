@@ -17,30 +17,18 @@
 namespace heddle::model {
 
 // A process that is in from the start. Before the run, whoever waits in join() lets the next one come.
-class Founder final : public Peers {
+class Founder final : public ModelPeers {
  public:
-  Founder(Participants& all, std::size_t process)
-      : Peers(Owner::at(static_cast<std::uint32_t>(process)), &here_), all_(all) {
-    all.table()
-        .entry(self_.index())
-        .word.store(
-            ParticipantWord::make(Participants::incarnation(process), ParticipantState::alive),
-            relaxed);
-  }
+  using ModelPeers::ModelPeers;
   bool recover_if_dead(Owner other) noexcept override {
     if (const auto next = std::exchange(while_waiting, nullptr)) next();
-    return has_begun && all_.recover_if_dead(self_, other);
+    return has_begun && ModelPeers::recover_if_dead(other);
   }
-  void recover_dead() { all_.recover_dead(self_); }
   /// Collectives may use what lies here where it is.
   void shares(std::span<std::byte> mapping) { mapping_ = mapping; }
 
   std::function<void()> while_waiting;
   bool has_begun = false;
-
- private:
-  std::uint32_t here_ = 1;
-  Participants& all_;
 };
 
 struct GroupWorld {

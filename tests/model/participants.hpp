@@ -71,7 +71,7 @@ class Participants {
 };
 
 /// What one process sees of them.
-class ModelPeers final : public Peers {
+class ModelPeers : public Peers {
  public:
   /// Is in from the start, at the place of its number.
   ModelPeers(Participants& all, std::size_t process)

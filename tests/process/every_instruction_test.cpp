@@ -654,8 +654,9 @@ struct BarrierScene : Scene {
 
 // As the first or as the last of two.
 struct Arrive : BarrierScene {
-  Arrive(Finder who, bool as_last)
-      : BarrierScene(who, {.parties = 2, .max_parties = 2}), last(as_last) {}
+  Arrive(Finder who, bool as_last,
+         const Barrier::Options& options = {.parties = 2, .max_parties = 2})
+      : BarrierScene(who, options), last(as_last) {}
   void child() {
     Segment own = join();
     Barrier::Party party = theirs(own).join();
@@ -688,9 +689,9 @@ TEST_P(EveryInstruction, of_arrive_as_the_last) {  // BARRIER-1 BARRIER-2
 }
 
 // The same in another branch than mine. The other places of mine are free again by then.
-struct ArriveInItsBranch : BarrierScene {
+struct ArriveInItsBranch : Arrive {
   ArriveInItsBranch(Finder who, bool as_last)
-      : BarrierScene(who, {.parties = 17, .max_parties = 40}), last(as_last) {
+      : Arrive(who, as_last, {.parties = 17, .max_parties = 40}) {
     for (int i = 0; i < 15; ++i) others.push_back(barrier.join());
   }
   void child() {
@@ -704,20 +705,8 @@ struct ArriveInItsBranch : BarrierScene {
   }
   void meet() {
     others.clear();
-    if (!last) return;
-    EXPECT_EQ(mine.arrive(), Status::ready);
-    leave_me_asleep();
+    Arrive::meet();
   }
-  void survive(const Death& death) {
-    find_dead();
-    const bool in_1 = told_in(1);
-    const bool in_2 = told_in(2);
-    EXPECT_NE(in_1, in_2) << "a death is told once";
-    EXPECT_TRUE(death.allows(in_2)) << "it had arrived at epoch 1, or not";
-    another_takes_part_in(3);
-    nobody_else_is_left();
-  }
-  bool last;
   std::vector<Barrier::Party> others;
 };
 
