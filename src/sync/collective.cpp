@@ -41,7 +41,7 @@ Group::Member::Started Group::Member::start(const CollectiveCall& call) noexcept
   while (task < most_started && tasks_[task].state != Task::State::free) ++task;
   if (task == most_started) return {this, task, {Status::busy}};
   const GroupOutcome begun = enqueue(task, call);
-  go_on_at_once();
+  if (begun) go_on_at_once();  // not in a forked child
   return {this, task, begun};
 }
 

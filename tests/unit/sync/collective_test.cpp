@@ -369,6 +369,21 @@ TEST(Collective, what_was_started_before_a_death_ends_badly_after_a_rebuild_too)
   EXPECT_EQ(a.barrier(at_once), passed);
 }
 
+// What is under way is the parent's to go on with.
+TEST(Collective, a_forked_childs_start_is_closed_and_fills_nothing) {
+  World world(of(2));
+  GroupWorkers workers = joined(world, 2);
+  std::array<std::vector<float>, 2> data{std::vector<float>(2000), std::vector<float>(2000)};
+  auto of_first = workers[0]->member.start_allreduce(std::span(data[0]));
+  auto of_second = workers[1]->member.start_allreduce(std::span(data[1]));
+  const auto& filled = world.at<std::uint64_t>(128 + 64);  // by rank 0: docs/collective.md
+  ASSERT_EQ(filled, 0U);
+  workers[0]->peers.forked();
+  EXPECT_EQ(workers[0]->member.start_barrier().begun().status, Status::closed);
+  EXPECT_EQ(of_first.test().status, Status::closed);
+  EXPECT_EQ(filled, 0U);
+}
+
 // Nobody waits, so nobody else looks.
 TEST(Collective, a_death_is_found_by_who_only_tests) {
   World world(of(2));
